@@ -1,0 +1,142 @@
+/* What the parts of the configuration reader share: lines, sections of known keys, checked remotes.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "conf.h"
+
+struct loader;
+struct stat;
+
+/* conf_lines.c */
+
+/* Reads text line by line. The callbacks run in the order of the lines; section is that of the
+ * line. */
+struct lines {
+    const char *p, *end;
+    int line;
+    char *section; /* NULL before the first */
+    char *value;   /* the line's value when it is too long for inih */
+    bool pair;     /* the line handed over last must be a pair, and none has come yet */
+    void (*on_section)(struct lines *s);
+    void (*on_pair)(struct lines *s, const char *name, const char *value);
+    void (*on_fault)(struct lines *s, const char *what);
+    struct loader *loader;
+    void *owner;
+};
+/* -EINVAL when it is no text at all; faults of single lines go to on_fault. */
+int conf_lines_read(struct lines *s, const char *text, size_t n);
+
+/* The whole of a regular file of at most 1 MiB, and its state. */
+int conf_file_read(const char *path, struct buf *ret, struct stat *ret_st);
+void conf_buf_wipe(struct buf *b); /* buf_fini for secrets */
+void conf_str_wipe(char *s);       /* free for secrets; NULL is fine */
+
+/* conf_remote.c */
+
+/* Providers of this build, as bits. */
+enum {
+    P_LOCAL = 1,
+    P_S3 = 2,
+    P_COS = 4,
+    P_MEMORY = 8,
+    P_CLOUD = P_S3 | P_COS | P_MEMORY,
+    P_ALL = 15
+};
+
+extern const struct provider {
+    const char *name;
+    unsigned bit;
+    bool cloud; /* wants bucket, region or endPoint, and keys */
+    const char *scheme;
+    const char *env[3][2]; /* id, secret, token: the provider's own names, in order of preference */
+} conf_providers[];
+extern const size_t conf_n_providers;
+
+enum key {
+    KEY_PROVIDER,
+    KEY_BUCKET,
+    KEY_REGION,
+    KEY_PREFIX,
+    KEY_ENDPOINT,
+    KEY_PATH,
+    KEY_ID,
+    KEY_SECRET,
+    KEY_TOKEN,
+    KEY_HTTPS,
+    KEY_PATH_STYLE,
+    KEY_CONNECT_TO,
+    KEY_PROXY_HOST,
+    KEY_PROXY_PORT,
+    KEY_STORAGE_CLASS,
+    KEY_ENCRYPTION,
+    KEY_SMALL_THRESHOLD,
+    KEY_SMALL_SLOTS,
+    KEY_BIG_SLOTS,
+    KEY_PART_SIZE,
+    KEY_MD5,
+    KEY_TIMEOUT,
+    KEY_TRIES,
+    KEY_SIGNATURE,
+    KEY_LIST_VERSION,
+    KEY_CONDITIONAL,
+    KEY_UNSIGNED,
+    KEY_MAX_COPY,
+    KEY_MAX_PUT,
+    KEY_MAX_PART,
+    KEY_MIN_PART,
+    N_KEYS
+};
+
+/* A section as written: one value a key at most. */
+struct raw {
+    char *name;
+    int line;
+    struct {
+        char *value; /* NULL when not given */
+        int line;
+    } vals[N_KEYS];
+};
+
+/* Everything one load or one URL gathers. */
+struct loader {
+    const char *file;
+    struct raw **raws;
+    size_t n_raws;
+    bool has_secret;
+    bool mode_fault;
+    struct fault {
+        int line;
+        size_t order;
+        char *text;
+    } * faults;
+    size_t n_faults;
+};
+
+/* "FILE:LINE: [section] key: what; how to mend". section and key may be NULL, line 0. */
+void conf_fault(struct loader *l, int line, const char *section, const char *key, const char *fmt,
+                ...) __attribute__((format(printf, 5, 6)));
+
+/* What is wrong with a section's name, NULL when nothing is. */
+const char *conf_section_fault(const char *name);
+bool conf_key_is_secret(const char *name); /* false when unknown */
+/* An unknown key as it may show: NULL when it is so long that it is rather a secret in the wrong
+ * place. */
+const char *conf_shown_key(const char *name);
+/* Takes one value in, or a fault. name as the user wrote it. */
+void conf_raw_set(struct loader *l, struct raw *raw, int line, const char *name, const char *value);
+void conf_raw_free(struct raw *raw);
+
+/* The checked remote of a section, complete when no fault was added meanwhile. Never NULL. */
+struct conf_remote *conf_remote_make(struct loader *l, const struct raw *raw);
+void conf_remote_free(struct conf_remote *r);
+/* Whether two remotes differ in nothing but their name. */
+bool conf_remote_same(const struct conf_remote *a, const struct conf_remote *b);
+
+/* Makes candidate the best when it is near enough to name to be meant, and nearer than *best.
+ * *best_distance starts as UINT32_MAX. */
+void conf_nearer(const char *name, const char *candidate, const char **best,
+                 unsigned *best_distance);
+const char *conf_home_dir(void); /* NULL when unknown; before there are threads */

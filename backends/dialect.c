@@ -1,0 +1,433 @@
+/* What every dialect needs: URLs, dates, etags, metadata values, the site's common part. Pure. */
+#include "dialect.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "mem.h"
+
+void dialect_request_fini(struct dialect_request *r)
+{
+    buf_fini(&r->path);
+    kv_fini(&r->query);
+    kv_fini(&r->headers);
+    buf_fini(&r->own);
+    *r = (struct dialect_request){0};
+}
+
+void dialect_page_fini(struct dialect_page *p)
+{
+    free(p->next[0]);
+    free(p->next[1]);
+    free(p->parts);
+    for (size_t i = 0; i < p->n_uploads; i++) {
+        free(p->uploads[i].key);
+        free(p->uploads[i].upload_id);
+    }
+    free(p->uploads);
+    *p = (struct dialect_page){0};
+}
+
+int dialect_url(const struct dialect_site *site, const struct dialect_request *r, struct buf *ret)
+{
+    int err =
+        buf_addf(ret, "%s://%s%s", site->https ? "https" : "http", site->host, buf_str(&r->path));
+    for (size_t i = 0; i < r->query.n && err == 0; i++) {
+        const struct kv *q = &r->query.items[i];
+        err = buf_addc(ret, i == 0 ? '?' : '&');
+        if (err == 0) {
+            err = url_encode(ret, q->name, strlen(q->name), false);
+        }
+        if (err == 0) {
+            err = buf_addc(ret, '=');
+        }
+        if (err == 0) {
+            err = url_encode(ret, q->value, strlen(q->value), false);
+        }
+    }
+    return err;
+}
+
+int dialect_path(const struct dialect_site *site, const char *key, struct buf *ret)
+{
+    int err = buf_adds(ret, site->base);
+    if (err == 0) {
+        err = buf_addc(ret, '/');
+    }
+    return err < 0 ? err : url_encode(ret, key, strlen(key), true);
+}
+
+/* A host that is safe in a URL and in a header: letters, digits, '.', '-', '_', and for addresses
+ * '[', ']', ':'. */
+static bool host_ok(const char *s)
+{
+    for (const char *p = s; *p; p++) {
+        if (!isalnum((unsigned char)*p) && !strchr(".-_[]:", *p)) {
+            return false;
+        }
+    }
+    return s[0] != '\0';
+}
+
+int dialect_endpoint(const struct conf_remote *conf, char **ret_host, struct errinfo *reterr)
+{
+    const char *s = conf->endpoint;
+    bool is_http = strncasecmp(s, "http://", 7) == 0, is_https = strncasecmp(s, "https://", 8) == 0;
+    if (is_http && conf->https) {
+        return err_set(
+            reterr, ERR_INVALID, -EINVAL,
+            "[%s] endPoint: '%.100s' is not encrypted; write https = off if that is meant",
+            conf->name, s);
+    }
+    if (is_https && !conf->https) {
+        return err_set(reterr, ERR_INVALID, -EINVAL,
+                       "[%s] endPoint: '%.100s' contradicts https = off; remove one of them",
+                       conf->name, s);
+    }
+    s += is_http ? 7 : is_https ? 8 : 0;
+    size_t n = strlen(s);
+    while (n > 0 && s[n - 1] == '/') {
+        n--;
+    }
+    CLEANUP(mem_freep) char *host = mem_strndup(s, n);
+    if (!host_ok(host)) {
+        return err_set(reterr, ERR_INVALID, -EINVAL,
+                       "[%s] endPoint: '%.100s' is not a host name; write HOST or HOST:PORT",
+                       conf->name, conf->endpoint);
+    }
+    char *colon = strrchr(host, ':');
+    if (colon && (host[0] != '[' || colon[-1] == ']')) {
+        uint64_t port = 0;
+        if (!dialect_u64(colon + 1, &port) || port == 0 || port > 65535) {
+            return err_set(reterr, ERR_INVALID, -EINVAL,
+                           "[%s] endPoint: '%.100s' has no valid port", conf->name, conf->endpoint);
+        }
+        if (port == (conf->https ? 443u : 80u)) {
+            *colon = '\0'; /* what is sent and signed as Host leaves out the scheme's own */
+        }
+    }
+    for (char *p = host; *p; p++) {
+        *p = (char)tolower((unsigned char)*p);
+    }
+    *ret_host = TAKE(host);
+    return 0;
+}
+
+bool dialect_host_is_address(const char *host)
+{
+    size_t n = strcspn(host, ":");
+    if (host[0] == '[' || (n == 9 && strncasecmp(host, "localhost", 9) == 0)) {
+        return true;
+    }
+    return strspn(host, "0123456789.") >= n; /* a name has a letter in its last label */
+}
+
+static struct secret *secret_copy(const struct secret *s)
+{
+    return s && s->len > 0 ? secret_new(s->bytes) : NULL;
+}
+
+/* Control characters in an id or token would end up in a header. */
+static bool credential_ok(const char *s)
+{
+    return dialect_header_value_ok(s) && strchr(s, ' ') == NULL;
+}
+
+int dialect_site_init(struct dialect_site *site, const struct be_dialect *d,
+                      const struct conf_remote *conf, struct errinfo *reterr)
+{
+    site->dialect = d;
+    site->name = mem_strdup(conf->name ? conf->name : "");
+    site->https = conf->https;
+    site->bucket = mem_strdup(conf->bucket ? conf->bucket : "");
+    site->key_id = mem_strdup(conf->access_key_id ? conf->access_key_id : "");
+    site->secret = secret_copy(conf->access_key_secret);
+    site->token = secret_copy(conf->security_token);
+    if (site->bucket[0] == '\0') {
+        return err_set(reterr, ERR_INVALID, -EINVAL, "[%s] bucket: missing; name the bucket",
+                       site->name);
+    }
+    for (const char *p = site->bucket; *p; p++) {
+        if (!isalnum((unsigned char)*p) && !strchr(".-_", *p)) {
+            return err_set(reterr, ERR_INVALID, -EINVAL,
+                           "[%s] bucket: '%.100s' is not a bucket name; letters, digits, '-', '.' "
+                           "and '_' only",
+                           site->name, site->bucket);
+        }
+    }
+    if ((site->key_id[0] == '\0') != (site->secret == NULL)) {
+        return err_set(reterr, ERR_INVALID, -EINVAL, "[%s] %s: missing; give both or none",
+                       site->name, site->secret ? "accessKeyId" : "accessKeySecret");
+    }
+    if (!credential_ok(site->key_id) || (site->token && !credential_ok(site->token->bytes))) {
+        return err_set(reterr, ERR_INVALID, -EINVAL,
+                       "[%s] accessKeyId or securityToken: has blanks or control characters",
+                       site->name);
+    }
+    return 0;
+}
+
+void dialect_site_fini(struct dialect_site *site)
+{
+    free(site->name);
+    free(site->host);
+    free(site->base);
+    free(site->bucket);
+    free(site->service);
+    free(site->identity);
+    free(site->key_id);
+    secret_free(site->secret);
+    secret_free(site->token);
+}
+
+static void lower(uint64_t *limit, uint64_t to)
+{
+    if (to > 0) {
+        *limit = to;
+    }
+}
+
+void dialect_limits(struct be_limits *l, const struct conf_remote *conf)
+{
+    lower(&l->max_copy, conf->limits.max_copy);
+    lower(&l->max_put, conf->limits.max_put);
+    lower(&l->max_part, conf->limits.max_part);
+    lower(&l->min_part, conf->limits.min_part);
+}
+
+bool dialect_u64(const char *s, uint64_t *ret)
+{
+    uint64_t v = 0;
+    if (!s || *s == '\0') {
+        return false;
+    }
+    for (; *s; s++) {
+        if (*s < '0' || *s > '9' || MUL_OVERFLOWS(v, 10u, &v) ||
+            ADD_OVERFLOWS(v, (unsigned)(*s - '0'), &v)) {
+            return false;
+        }
+    }
+    *ret = v;
+    return true;
+}
+
+/* Days from 1970-01-01 in the proleptic Gregorian calendar. Years are counted from March, so that
+ * the leap day is the last of them. */
+static int64_t days_of(int64_t year, int month, int day)
+{
+    year -= month <= 2;
+    int64_t era = (year >= 0 ? year : year - 399) / 400;
+    int64_t yoe = year - era * 400;
+    int64_t doy = (153 * (month + (month > 2 ? -3 : 9)) + 2) / 5 + day - 1;
+    return era * 146097 + yoe * 365 + yoe / 4 - yoe / 100 + doy - 719468;
+}
+
+static int64_t wall_ns(int year, int month, int day, int hour, int minute, int second)
+{
+    if (year < 1970 || year > 2200 || month < 1 || month > 12 || day < 1 || day > 31 || hour > 23 ||
+        minute > 59 || second > 60 || hour < 0 || minute < 0 || second < 0) {
+        return 0;
+    }
+    return (((days_of(year, month, day) * 24 + hour) * 60 + minute) * 60 + second) * 1000000000;
+}
+
+int64_t dialect_http_date(const char *s)
+{
+    static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    char month[4] = "";
+    int day = 0, year = 0, hour = 0, minute = 0, second = 0, end = 0;
+    if (!s ||
+        sscanf(s, "%*3[A-Za-z], %2d %3[A-Za-z] %4d %2d:%2d:%2d GMT%n", &day, month, &year, &hour,
+               &minute, &second, &end) != 6 ||
+        end == 0 || s[end] != '\0' || strlen(month) != 3) {
+        return 0;
+    }
+    const char *at = strstr(months, month);
+    if (!at || (at - months) % 3 != 0) {
+        return 0;
+    }
+    return wall_ns(year, (int)(at - months) / 3 + 1, day, hour, minute, second);
+}
+
+int64_t dialect_iso_date(const char *s)
+{
+    int year = 0, month = 0, day = 0, hour = 0, minute = 0, second = 0, end = 0;
+    if (!s ||
+        sscanf(s, "%4d-%2d-%2dT%2d:%2d:%2d%n", &year, &month, &day, &hour, &minute, &second,
+               &end) != 6 ||
+        end == 0) {
+        return 0;
+    }
+    int64_t ns = 0;
+    const char *p = s + end;
+    if (*p == '.') {
+        int64_t unit = 100000000;
+        for (p++; *p >= '0' && *p <= '9'; p++, unit /= 10) {
+            ns += (*p - '0') * unit;
+        }
+    }
+    int64_t whole = wall_ns(year, month, day, hour, minute, second);
+    return strcmp(p, "Z") == 0 && whole != 0 ? whole + ns : 0;
+}
+
+bool dialect_etag(const char *s, char ret[BE_ETAG_MAX])
+{
+    if (!s) {
+        return false;
+    }
+    size_t n = strlen(s);
+    if (n >= 2 && s[0] == '"' && s[n - 1] == '"') {
+        s++;
+        n -= 2;
+    }
+    if (n >= BE_ETAG_MAX) {
+        return false;
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (s[i] <= ' ' || s[i] == '"' || s[i] > '~') {
+            return false;
+        }
+    }
+    memcpy(ret, s, n);
+    ret[n] = '\0';
+    return true;
+}
+
+bool dialect_etag_is_hex(const char *etag)
+{
+    return strlen(etag) == 32 && strspn(etag, "0123456789abcdefABCDEF") == 32;
+}
+
+static bool take_u64(const char **p, uint64_t *ret)
+{
+    size_t n = strspn(*p, "0123456789");
+    char digits[24];
+    if (n == 0 || n >= sizeof(digits)) {
+        return false;
+    }
+    memcpy(digits, *p, n);
+    digits[n] = '\0';
+    *p += n;
+    return dialect_u64(digits, ret);
+}
+
+bool dialect_content_range(const char *s, uint64_t *ret_first, uint64_t *ret_last,
+                           uint64_t *ret_total)
+{
+    uint64_t first = 1, last = 0, total = 0;
+    if (!s || strncasecmp(s, "bytes ", 6) != 0) {
+        return false;
+    }
+    s += 6;
+    if (*s == '*') {
+        s++;
+    } else if (!take_u64(&s, &first) || *s++ != '-' || !take_u64(&s, &last) || first > last) {
+        return false;
+    }
+    if (*s++ != '/' || !take_u64(&s, &total) || *s != '\0' || (first <= last && last >= total)) {
+        return false;
+    }
+    *ret_first = first;
+    *ret_last = last;
+    *ret_total = total;
+    return true;
+}
+
+uint32_t dialect_retry_after(const char *s)
+{
+    uint64_t seconds = 0;
+    return dialect_u64(s, &seconds) ? (uint32_t)MIN(seconds, 3600u) * 1000 : 0;
+}
+
+#define META_MARK "UTF-8''"
+
+static bool meta_is_plain(const char *s)
+{
+    size_t n = strlen(s);
+    for (size_t i = 0; i < n; i++) {
+        if (s[i] < ' ' || s[i] > '~') {
+            return false;
+        }
+    }
+    /* outer blanks are cut from headers; an empty one may be dropped by a proxy or a server */
+    return n > 0 && s[0] != ' ' && s[n - 1] != ' ' &&
+           strncasecmp(s, META_MARK, strlen(META_MARK)) != 0;
+}
+
+int dialect_meta_encode(const char *value, struct buf *ret)
+{
+    if (meta_is_plain(value)) {
+        return buf_adds(ret, value);
+    }
+    int err = buf_adds(ret, META_MARK);
+    return err < 0 ? err : url_encode(ret, value, strlen(value), false);
+}
+
+char *dialect_meta_decode(const char *value)
+{
+    size_t mark = strlen(META_MARK);
+    if (strncmp(value, META_MARK, mark) == 0) {
+        CLEANUP(buf_fini) struct buf plain = BUF_INIT;
+        CLEANUP(buf_fini) struct buf again = BUF_INIT;
+        if (url_decode(&plain, value + mark, strlen(value + mark), false) == 0 &&
+            strlen(buf_str(&plain)) == plain.len &&
+            dialect_meta_encode(buf_str(&plain), &again) == 0 &&
+            strcmp(buf_str(&again), value) == 0) {
+            return mem_strdup(buf_str(&plain));
+        }
+    }
+    return mem_strdup(value);
+}
+
+bool dialect_header_name_ok(const char *name)
+{
+    for (const char *p = name; *p; p++) {
+        if (!isalnum((unsigned char)*p) && !strchr("!#$%&'*+-.^_`|~", *p)) {
+            return false;
+        }
+    }
+    return name[0] != '\0';
+}
+
+bool dialect_header_value_ok(const char *value)
+{
+    for (const char *p = value; *p; p++) {
+        if ((unsigned char)*p < ' ' || *p == 0x7f) {
+            return false;
+        }
+    }
+    return true;
+}
+
+enum err_class dialect_class_of_status(int http_status)
+{
+    switch (http_status) {
+    case 304:
+    case 409:
+    case 412:
+        return ERR_PRECOND;
+    case 401:
+    case 403:
+        return ERR_AUTH;
+    case 402:
+    case 507:
+        return ERR_QUOTA;
+    case 404:
+    case 410:
+        return ERR_ABSENT;
+    case 408:
+    case 425:
+        return ERR_TRANSIENT;
+    case 429:
+    case 503: /* a HEAD cannot say SlowDown; slowing down is right for an overloaded server too */
+        return ERR_THROTTLED;
+    case 501:
+    case 505:
+        return ERR_INVALID;
+    default:
+        return http_status >= 500 ? ERR_TRANSIENT : ERR_INVALID;
+    }
+}

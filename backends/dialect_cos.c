@@ -1,0 +1,215 @@
+/* Tencent COS, its own XML API with q-sign. */
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "dialect_s3like.h"
+#include "mem.h"
+#include "sign.h"
+
+#define GIB (UINT64_C(1) << 30)
+/* Signatures begin in the past, for clocks that are slightly ahead of COS's, and end soon. */
+#define SIGN_BEFORE_S 60
+#define SIGN_AFTER_S 1800
+
+static const struct s3like_code cos_codes[] = {
+    {"InvalidSecretId", ERR_AUTH},
+    {"InvalidDigest", ERR_INTEGRITY}, /* ours are well-formed, so it was damaged on the way */
+    {"RequestIsNotAllowed", ERR_AUTH},
+    {"InvalidObjectState", ERR_ARCHIVED},
+    {"ObjectLocked", ERR_AUTH},
+    {NULL, ERR_NONE},
+};
+
+/* "sse-cos" (or AES256), "cos/kms" or "cos/kms:KEY-ID" */
+static int cos_encryption(const struct s3like *s, const char *value, struct kvlist *headers,
+                          struct errinfo *reterr)
+{
+    if (strcasecmp(value, "sse-cos") == 0 || strcasecmp(value, "AES256") == 0) {
+        kv_set(headers, "x-cos-server-side-encryption", "AES256");
+    } else if (strcasecmp(value, "cos/kms") == 0 || strcasecmp(value, "sse-kms") == 0) {
+        kv_set(headers, "x-cos-server-side-encryption", "cos/kms");
+    } else if (strncasecmp(value, "cos/kms:", 8) == 0) {
+        kv_set(headers, "x-cos-server-side-encryption", "cos/kms");
+        kv_set(headers, "x-cos-server-side-encryption-cos-kms-key-id", value + 8);
+    } else {
+        return err_set(
+            reterr, ERR_INVALID, -EINVAL,
+            "[%s] encryptionType: '%.60s' is unknown; use sse-cos, cos/kms or cos/kms:KEY-ID",
+            s->site.name, value);
+    }
+    return 0;
+}
+
+/* The bucket's name ends in "-APPID"; without it every request fails with a misleading
+ * NoSuchBucket. */
+static int check_bucket(const char *name, const char *bucket, struct errinfo *reterr)
+{
+    const char *dash = strrchr(bucket, '-');
+    if (!dash || dash[1] == '\0' || strspn(dash + 1, "0123456789") != strlen(dash + 1)) {
+        return err_set(reterr, ERR_INVALID, -EINVAL,
+                       "[%s] bucket: '%.100s' lacks its APPID; write it as BUCKET-1250000000", name,
+                       bucket);
+    }
+    return 0;
+}
+
+static int cos_place(const struct conf_remote *conf, struct s3like *s, struct errinfo *reterr)
+{
+    struct dialect_site *site = &s->site;
+    const char *region = conf->region ? conf->region : "";
+    CLEANUP(mem_freep) char *endpoint = NULL;
+    if (conf->endpoint && conf->endpoint[0] != '\0') {
+        int err = dialect_endpoint(conf, &endpoint, reterr);
+        if (err < 0) {
+            return err;
+        }
+    } else {
+        if (region[0] == '\0') {
+            return err_set(reterr, ERR_INVALID, -EINVAL,
+                           "[%s] region: missing; set region (e.g. ap-guangzhou)", site->name);
+        }
+        for (const char *p = region; *p; p++) {
+            if (!isalnum((unsigned char)*p) && *p != '-') {
+                return err_set(reterr, ERR_INVALID, -EINVAL, "[%s] region: '%.60s' is not one",
+                               site->name, region);
+            }
+        }
+        endpoint = mem_printf("cos.%s.myqcloud.com", region);
+    }
+    size_t n = strlen(site->bucket);
+    bool in_host = strncasecmp(endpoint, site->bucket, n) == 0 && endpoint[n] == '.';
+    bool path = !in_host && (conf->path_style || dialect_host_is_address(endpoint));
+    site->host =
+        in_host || path ? mem_strdup(endpoint) : mem_printf("%s.%s", site->bucket, endpoint);
+    site->base = path ? mem_printf("/%s", site->bucket) : mem_strdup("");
+    /* how other buckets' copy requests name this one: never the accelerated or internal entrance it
+     * is used through */
+    if (region[0] != '\0' &&
+        (strstr(endpoint, "myqcloud.com") || strstr(endpoint, "tencentcos.cn"))) {
+        s->copy_host = mem_printf("%s.cos.%s.myqcloud.com", site->bucket, region);
+    } else {
+        s->copy_host = path ? mem_printf("%s.%s", site->bucket, endpoint) : mem_strdup(site->host);
+    }
+    site->service = mem_strdup("cos");
+    site->identity = mem_printf("cos:%s", site->bucket); /* names are unique in the whole service */
+    return 0;
+}
+
+static int cos_configure(const struct conf_remote *conf, struct dialect_site **ret,
+                         struct errinfo *reterr)
+{
+    struct s3like *s = mem_zalloc(sizeof(*s));
+    struct dialect_site *site = &s->site;
+    s->vendor = "x-cos-";
+    s->replace = "Replaced";
+    s->crc64_header = "x-cos-hash-crc64ecma";
+    s->codes = cos_codes;
+    s->encryption = cos_encryption;
+    s->list_version = 1;
+    s->plus_is_space = false;
+    s->uploads_encoded = true;
+    s->storage_class = s3like_storage_class(conf->storage_class);
+    s->encryption_default = mem_strdup(conf->encryption ? conf->encryption : "");
+    int err = dialect_site_init(site, &be_dialect_cos, conf, reterr);
+    if (err == 0) {
+        err = check_bucket(site->name, site->bucket, reterr);
+    }
+    if (err == 0) {
+        err = cos_place(conf, s, reterr);
+    }
+    struct kvlist probe = {0};
+    if (err == 0 && s->encryption_default[0] != '\0') {
+        err = cos_encryption(s, s->encryption_default, &probe, reterr);
+    }
+    kv_fini(&probe);
+    if (err < 0) {
+        s3like_release(site);
+        return err;
+    }
+    /* Conditions on writes are not documented; x-cos-forbid-overwrite is ignored by versioned
+     * buckets. */
+    site->caps = BE_CAP_USER_META | BE_CAP_MULTIPART | BE_CAP_COPY | BE_CAP_PART_COPY |
+                 BE_CAP_REMOVE_MANY | BE_CAP_LIST_STRONG | BE_CAP_CRC64;
+    site->limits = (struct be_limits){.max_object = 10000 * 5 * GIB,
+                                      .max_put = 5 * GIB,
+                                      .max_copy = 5 * GIB,
+                                      .min_part = 1u << 20,
+                                      .max_part = 5 * GIB,
+                                      .max_parts = 10000,
+                                      .max_key = 850,
+                                      .max_meta = 2048,
+                                      .list_page = 1000,
+                                      .batch = 1000};
+    dialect_limits(&site->limits, conf);
+    *ret = site;
+    return 0;
+}
+
+static bool cos_can_copy(const struct dialect_site *dst, const struct dialect_site *src)
+{
+    /* across regions too; another account's bucket may need a permission that nobody can see from
+     * here */
+    return strcmp(dst->key_id, src->key_id) == 0;
+}
+
+/* COS refuses these control characters in keys (its documentation on object names). */
+static bool refused(const char *key)
+{
+    for (const char *p = key; *p; p++) {
+        if (*p >= 0x18 && *p <= 0x1b) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int cos_build(const struct dialect_site *site, const struct dialect_call *call,
+                     struct dialect_request *r, struct errinfo *reterr)
+{
+    bool stores = call->kind == BE_WRITE || call->kind == BE_COPY || call->kind == BE_MP_BEGIN;
+    if (stores && refused(call->op->key)) {
+        return err_set(reterr, ERR_INVALID, -EINVAL,
+                       "COS takes no keys with control characters 0x18 to 0x1b");
+    }
+    return s3like_build(site, call, r, reterr);
+}
+
+static int cos_sign(const struct dialect_site *site, struct dialect_request *r, int64_t wall_s,
+                    struct errinfo *reterr)
+{
+    if (site->key_id[0] == '\0') {
+        return 0;
+    }
+    char key_time[64];
+    snprintf(key_time, sizeof(key_time), "%lld;%lld", (long long)wall_s - SIGN_BEFORE_S,
+             (long long)wall_s + SIGN_AFTER_S);
+    kv_set(&r->headers, "authorization", NULL);
+    kv_set(&r->headers, "x-cos-security-token", site->token ? site->token->bytes : NULL);
+    struct sign_req req = {r->method, buf_str(&r->path), &r->query, &r->headers};
+    struct sign_key key = {site->key_id, site->secret->bytes, site->secret->len};
+    CLEANUP(sign_out_fini) struct sign_out out = {0};
+    int err = sign_cos(&req, &key, key_time, &out);
+    if (err < 0) {
+        return err_set(reterr, ERR_LOCAL, err, "signature: no memory");
+    }
+    kv_set(&r->headers, "authorization", buf_str(&out.authorization));
+    return 0;
+}
+
+const struct be_dialect be_dialect_cos = {
+    .name = "cos",
+    .configure = cos_configure,
+    .release = s3like_release,
+    .can_copy = cos_can_copy,
+    .can_batch = s3like_can_batch,
+    .build = cos_build,
+    .sign = cos_sign,
+    .parse = s3like_parse,
+    .classify = s3like_classify,
+    .stream_new = s3like_stream_new,
+    .stream_feed = s3like_stream_feed,
+    .stream_free = s3like_stream_free,
+};

@@ -1,0 +1,590 @@
+/* Answers to results and error classes, for the S3 family. Pure; see s3like_build.c for requests.
+ */
+#include "dialect_s3like.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "mem.h"
+#include "s3xml.h"
+#include "xml.h"
+
+/* A clock that is off by more than this explains a refusal that has no body to say so. */
+#define SKEW_SUSPECT_S 60
+
+static const struct s3like *of(const struct dialect_site *site)
+{
+    return (const struct s3like *)(const void *)site;
+}
+
+char *s3like_storage_class(const char *configured)
+{
+    char *s = mem_strdup(configured ? configured : "");
+    for (char *p = s; *p; p++) {
+        *p = (char)(*p == '-' ? '_' : toupper((unsigned char)*p));
+    }
+    if (strcmp(s, "STANDARD") == 0) {
+        s[0] = '\0';
+    }
+    return s;
+}
+
+void s3like_release(struct dialect_site *site)
+{
+    if (!site) {
+        return;
+    }
+    struct s3like *s = (struct s3like *)(void *)site;
+    free(s->copy_host);
+    free(s->storage_class);
+    free(s->encryption_default);
+    dialect_site_fini(site);
+    free(s);
+}
+
+static const char *vendor_get(const struct s3like *s, const struct kvlist *headers,
+                              const char *name)
+{
+    char full[128];
+    snprintf(full, sizeof(full), "%s%s", s->vendor, name);
+    return kv_get(headers, full);
+}
+
+static const char *or_empty(const char *s)
+{
+    return s ? s : "";
+}
+
+/* --- errors */
+
+static const struct s3like_code common_codes[] = {
+    {"AccessDenied", ERR_AUTH},
+    {"SignatureDoesNotMatch", ERR_AUTH},
+    {"InvalidAccessKeyId", ERR_AUTH},
+    {"ExpiredToken", ERR_AUTH},
+    {"InvalidToken", ERR_AUTH},
+    {"TokenRefreshRequired", ERR_AUTH},
+    {"AuthorizationHeaderMalformed", ERR_INVALID},
+    {"RequestTimeTooSkewed", ERR_SKEW},
+    {"RequestExpired", ERR_SKEW},
+    {"InternalError", ERR_TRANSIENT},
+    {"RequestTimeout", ERR_TRANSIENT},
+    {"IncompleteBody", ERR_TRANSIENT},
+    {"OperationAborted", ERR_TRANSIENT},
+    {"ConditionalRequestConflict", ERR_TRANSIENT},
+    {"SlowDown", ERR_THROTTLED},
+    {"ServiceUnavailable", ERR_THROTTLED},
+    {"Throttling", ERR_THROTTLED},
+    {"ThrottlingException", ERR_THROTTLED},
+    {"RequestLimitExceeded", ERR_THROTTLED},
+    {"TooManyRequests", ERR_THROTTLED},
+    {"NoSuchKey", ERR_ABSENT},
+    {"NoSuchBucket", ERR_ABSENT},
+    {"NoSuchUpload", ERR_ABSENT},
+    {"NoSuchVersion", ERR_ABSENT},
+    {"PreconditionFailed", ERR_PRECOND},
+    {"FileAlreadyExists", ERR_PRECOND},
+    {"BadDigest", ERR_INTEGRITY},
+    {"XAmzContentSHA256Mismatch", ERR_INTEGRITY},
+    {"QuotaExceeded", ERR_QUOTA},
+    {"InvalidObjectState", ERR_ARCHIVED},
+    /* named because they also come below a 200, where the status does not classify them */
+    {"InvalidPart", ERR_INVALID},
+    {"InvalidPartOrder", ERR_INVALID},
+    {"EntityTooSmall", ERR_INVALID},
+    {"EntityTooLarge", ERR_INVALID},
+    {"InvalidArgument", ERR_INVALID},
+    {"InvalidRequest", ERR_INVALID},
+    {"MalformedXML", ERR_INVALID},
+    {"KeyTooLong", ERR_INVALID},
+    {"KeyTooLongError", ERR_INVALID},
+    {NULL, ERR_NONE},
+};
+
+static bool find_code(const struct s3like_code *table, const char *code, enum err_class *ret)
+{
+    for (; table && table->code; table++) {
+        if (strcmp(table->code, code) == 0) {
+            *ret = table->cls;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What a server says about itself goes to logs and terminals: one line of visible characters. */
+static void copy_text(char *to, size_t size, const char *from)
+{
+    snprintf(to, size, "%s", or_empty(from));
+    for (char *p = to; *p; p++) {
+        if ((unsigned char)*p < ' ' || *p == 0x7f) {
+            *p = ' ';
+        }
+    }
+}
+
+static enum err_class class_of_code(const struct s3like *s, const char *code, const char *message,
+                                    int http_status)
+{
+    enum err_class cls = ERR_NONE;
+    if (strcmp(code, "AccessDenied") == 0 && strstr(message, "Request has expired")) {
+        return ERR_SKEW; /* COS's other way to say it */
+    }
+    if (find_code(s->codes, code, &cls) || find_code(common_codes, code, &cls)) {
+        return cls;
+    }
+    /* an <Error> below a 200 whose code we do not know: the server failed at it, trying again is
+     * harmless */
+    return http_status < 300 ? ERR_TRANSIENT : dialect_class_of_status(http_status);
+}
+
+/* Class and texts from what an <Error> says. */
+static void set_error(const struct s3like *s, const struct dialect_answer *a,
+                      const struct s3xml_error *e, struct errinfo *ret)
+{
+    const char *code = or_empty(e->code), *message = or_empty(e->message);
+    const char *region = e->region ? e->region : vendor_get(s, a->headers, "bucket-region");
+    char text[sizeof(ret->message)];
+    copy_text(ret->code, sizeof(ret->code), code);
+    copy_text(text, sizeof(text), message);
+    enum err_class cls = class_of_code(s, code, message, a->http_status);
+    const char *id = e->request_id ? e->request_id : vendor_get(s, a->headers, "request-id");
+    copy_text(ret->request_id, sizeof(ret->request_id), id);
+    if (strcmp(code, "AuthorizationHeaderMalformed") == 0 && region) {
+        err_set(ret, cls, 0, "the bucket is in region %.60s; set region = %.60s in [%s]", region,
+                region, s->site.name);
+    } else if (a->http_status >= 300 && a->http_status < 400 && (e->endpoint || region)) {
+        err_set(ret, cls, 0, "the bucket is elsewhere (%s%.100s); set %s in [%s]",
+                e->endpoint ? "" : "region ", e->endpoint ? e->endpoint : region,
+                e->endpoint ? "endPoint or region" : "region", s->site.name);
+    } else {
+        err_set(ret, cls, 0, "%s", text[0] != '\0' ? text : "the server gives no reason");
+    }
+}
+
+static void classify_bare(const struct s3like *s, const struct dialect_answer *a,
+                          struct errinfo *ret)
+{
+    const char *region = vendor_get(s, a->headers, "bucket-region");
+    enum err_class cls = dialect_class_of_status(a->http_status);
+    int64_t date_s = dialect_http_date(kv_get(a->headers, "date")) / 1000000000;
+    int64_t off = date_s > 0 ? date_s - a->signed_s : 0;
+    copy_text(ret->request_id, sizeof(ret->request_id), vendor_get(s, a->headers, "request-id"));
+    if (a->http_status >= 300 && a->http_status < 400 && a->http_status != 304) {
+        err_set(ret, cls, 0, "the server redirects%s%.100s; set region or endPoint in [%s]",
+                region ? " to region " : "", or_empty(region), s->site.name);
+    } else if (a->http_status == 400 && region) {
+        err_set(ret, cls, 0, "the bucket is in region %.60s; set region = %.60s in [%s]", region,
+                region, s->site.name);
+    } else if (a->http_status == 403 && (off > SKEW_SUSPECT_S || off < -SKEW_SUSPECT_S)) {
+        err_set(ret, ERR_SKEW, 0, "refused, and the clocks differ by %lld s", (long long)off);
+    } else {
+        err_set(ret, cls, 0, "status %d without explanation", a->http_status);
+    }
+}
+
+void s3like_classify(const struct dialect_site *site, const struct dialect_call *call,
+                     const struct dialect_answer *a, struct errinfo *ret)
+{
+    struct s3xml_error e = {0};
+    (void)call;
+    ret->http_status = a->http_status;
+    ret->retry_after_ms = dialect_retry_after(kv_get(a->headers, "retry-after"));
+    if (a->body_len > 0 && s3xml_error(a->body, a->body_len, &e)) {
+        set_error(of(site), a, &e, ret);
+    } else {
+        classify_bare(of(site), a, ret);
+    }
+    s3xml_error_fini(&e);
+}
+
+/* A 2xx that makes no sense. Trying again may help: proxies cut answers short. */
+static int garbled(const struct dialect_answer *a, struct errinfo *reterr, const char *what)
+{
+    reterr->http_status = a->http_status;
+    return err_set(reterr, ERR_TRANSIENT, -EIO, "the answer is incomplete or malformed: %s", what);
+}
+
+static int reported(const struct s3like *s, const struct dialect_answer *a,
+                    const struct s3xml_error *e, struct errinfo *reterr)
+{
+    reterr->http_status = a->http_status;
+    set_error(s, a, e, reterr);
+    return err_to_errno(reterr);
+}
+
+/* For an answer that is not the document asked for: an <Error>, or nothing useful. */
+static int not_expected(const struct s3like *s, const struct dialect_answer *a, const char *what,
+                        struct errinfo *reterr)
+{
+    struct s3xml_error e = {0};
+    int err = s3xml_error(a->body, a->body_len, &e) ? reported(s, a, &e, reterr)
+                                                    : garbled(a, reterr, what);
+    s3xml_error_fini(&e);
+    return err;
+}
+
+/* --- headers */
+
+static bool etag_is_md5(const struct s3like *s, const struct kvlist *h, const char *etag)
+{
+    const char *sse = vendor_get(s, h, "server-side-encryption");
+    const char *type = vendor_get(s, h, "object-type");
+    return dialect_etag_is_hex(etag) && (!sse || strcmp(sse, "AES256") == 0) &&
+           !vendor_get(s, h, "server-side-encryption-customer-algorithm") &&
+           (!type || strcasecmp(type, "normal") == 0);
+}
+
+/* Everything about a version that headers tell but its size. */
+static int object_of(const struct s3like *s, const struct dialect_answer *a, struct be_object *o,
+                     struct errinfo *reterr)
+{
+    const struct kvlist *h = a->headers;
+    const char *etag = kv_get(h, "etag"), *class = vendor_get(s, h, "storage-class");
+    const char *version = vendor_get(s, h, "version-id");
+    if (etag && !dialect_etag(etag, o->etag)) {
+        return garbled(a, reterr, "etag");
+    }
+    o->etag_is_md5 = etag_is_md5(s, h, o->etag);
+    o->mtime_ns = dialect_http_date(kv_get(h, "last-modified"));
+    o->has_crc64 = s->crc64_header && dialect_u64(kv_get(h, s->crc64_header), &o->crc64);
+    if (version && strcmp(version, "null") != 0 && strlen(version) < sizeof(o->version_id)) {
+        memcpy(o->version_id, version, strlen(version) + 1);
+    }
+    if (class && strcmp(class, "STANDARD") != 0 && strlen(class) < sizeof(o->storage_class)) {
+        memcpy(o->storage_class, class, strlen(class) + 1);
+    }
+    return 0;
+}
+
+static void meta_of(const struct s3like *s, const struct kvlist *h, struct kvlist *meta)
+{
+    static const char *const standard[] = {"content-type",        "cache-control",
+                                           "content-disposition", "content-encoding",
+                                           "content-language",    "expires"};
+    size_t vendor = strlen(s->vendor);
+    for (size_t i = 0; i < h->n; i++) {
+        const char *name = h->items[i].name;
+        if (strncasecmp(name, s->vendor, vendor) == 0 &&
+            strncasecmp(name + vendor, "meta-", 5) == 0 && name[vendor + 5] != '\0') {
+            CLEANUP(mem_freep) char *lower = mem_strdup(name + vendor);
+            CLEANUP(mem_freep) char *value = dialect_meta_decode(h->items[i].value);
+            for (char *p = lower; *p; p++) {
+                *p = (char)tolower((unsigned char)*p);
+            }
+            kv_set(meta, lower, value);
+        }
+    }
+    for (size_t i = 0; i < ARRAY_LEN(standard); i++) {
+        const char *value = kv_get(h, standard[i]);
+        if (value && value[0] != '\0') {
+            kv_set(meta, standard[i], value);
+        }
+    }
+    const char *class = vendor_get(s, h, "storage-class");
+    const char *sse = vendor_get(s, h, "server-side-encryption");
+    if (class && strcmp(class, "STANDARD") != 0) {
+        kv_set(meta, "storage-class", class);
+    }
+    if (sse) {
+        kv_set(meta, "encryption", sse);
+    }
+}
+
+/* --- operations */
+
+static int parse_stat(const struct s3like *s, const struct dialect_answer *a,
+                      struct be_object *object, struct kvlist *meta, struct errinfo *reterr)
+{
+    struct be_object o = {0};
+    int err = object_of(s, a, &o, reterr);
+    if (err == 0 && !dialect_u64(kv_get(a->headers, "content-length"), &o.size)) {
+        err = garbled(a, reterr, "no Content-Length");
+    }
+    if (err == 0) {
+        *object = o;
+        meta_of(s, a->headers, meta);
+    }
+    return err;
+}
+
+/* Offset and length are checked by objstore.c, which knows what it asked for. Here: the whole size.
+ */
+static int parse_read(const struct s3like *s, const struct dialect_answer *a, struct be_read *op,
+                      struct errinfo *reterr)
+{
+    struct be_object o = {0};
+    uint64_t first = 0, last = 0;
+    int err = object_of(s, a, &o, reterr);
+    if (err < 0) {
+        return err;
+    }
+    if (a->http_status == 206) {
+        if (!dialect_content_range(kv_get(a->headers, "content-range"), &first, &last, &o.size) ||
+            first > last) {
+            return garbled(a, reterr, "Content-Range");
+        }
+        if (first != op->offset || last - first + 1 != a->body_got || a->body_got > op->len ||
+            (a->body_got < op->len && last + 1 != o.size)) {
+            reterr->http_status = a->http_status;
+            return err_set(reterr, ERR_INTEGRITY, -EIO,
+                           "asked for %zu bytes from %llu, and got %llu from %llu of %llu", op->len,
+                           (unsigned long long)op->offset, (unsigned long long)a->body_got,
+                           (unsigned long long)first, (unsigned long long)o.size);
+        }
+    } else if (op->offset == 0) {
+        o.size = a->body_got; /* the whole object, which is not longer than what was asked for */
+    } else {
+        reterr->http_status = a->http_status;
+        return err_set(reterr, ERR_INVALID, -EIO, "the server ignores Range");
+    }
+    op->object = o;
+    op->got = (size_t)a->body_got;
+    meta_of(s, a->headers, &op->meta);
+    return 0;
+}
+
+static int parse_list(const struct s3like *s, const struct dialect_answer *a, struct be_list *op,
+                      struct dialect_page *page, struct errinfo *reterr)
+{
+    struct s3xml_error e = {0};
+    int err = a->stream ? s3xml_list_finish(a->stream, s->list_version, s->plus_is_space, op, &e,
+                                            &page->unshowable)
+                        : -EBADMSG;
+    if (err == 0) {
+        op->server_date_ns = dialect_http_date(kv_get(a->headers, "date"));
+    } else if (err == -EREMOTEIO) {
+        err = reported(s, a, &e, reterr);
+    } else {
+        err = garbled(a, reterr, "list");
+    }
+    s3xml_error_fini(&e);
+    return err;
+}
+
+/* CopyObjectResult, CopyPartResult and CompleteMultipartUploadResult: an etag in the body. */
+static int parse_result(const struct s3like *s, const struct dialect_answer *a, const char *root,
+                        bool etag_needed, struct be_object *object, uint64_t size,
+                        struct errinfo *reterr)
+{
+    struct xml_field f[] = {{"*/ETag", NULL}, {"*/LastModified", NULL}, {"*/CRC64", NULL}};
+    struct be_object o = {0};
+    char got_root[XML_ROOT_MAX];
+    int err = xml_read(a->body, a->body_len, f, ARRAY_LEN(f), got_root);
+    if (err < 0 || strcmp(got_root, root) != 0) {
+        err = not_expected(s, a, root, reterr);
+    } else {
+        err = object_of(s, a, &o, reterr);
+        o.etag[0] = '\0';
+        if (err == 0 && f[0].value && !dialect_etag(f[0].value, o.etag)) {
+            err = garbled(a, reterr, "etag");
+        } else if (err == 0 && etag_needed && o.etag[0] == '\0') {
+            err = garbled(a, reterr, "no etag");
+        }
+    }
+    if (err == 0) {
+        o.etag_is_md5 = etag_is_md5(s, a->headers, o.etag);
+        o.mtime_ns = dialect_iso_date(f[1].value) / 1000000000 * 1000000000;
+        o.size = size;
+        if (!o.has_crc64 && s->crc64_header && f[2].value) {
+            o.has_crc64 = dialect_u64(f[2].value, &o.crc64);
+        }
+        *object = o;
+    }
+    xml_fields_fini(f, ARRAY_LEN(f));
+    return err;
+}
+
+static int parse_begin(const struct s3like *s, const struct dialect_answer *a, struct be_mp *op,
+                       struct errinfo *reterr)
+{
+    struct xml_field f[] = {{"InitiateMultipartUploadResult/UploadId", NULL}};
+    int err = xml_read(a->body, a->body_len, f, ARRAY_LEN(f), NULL);
+    if (err < 0 || !f[0].value || f[0].value[0] == '\0') {
+        err = not_expected(s, a, "no UploadId", reterr);
+    } else {
+        op->upload_id = TAKE(f[0].value);
+    }
+    xml_fields_fini(f, ARRAY_LEN(f));
+    return err;
+}
+
+static int parse_bytes(const struct s3like *s, const struct dialect_answer *a,
+                       struct be_object *object, uint64_t size, struct errinfo *reterr)
+{
+    struct be_object o = {0};
+    int err = object_of(s, a, &o, reterr);
+    if (err == 0 && a->body_len > 0) {
+        struct s3xml_error e = {0};
+        if (s3xml_error(a->body, a->body_len, &e)) {
+            err = reported(s, a, &e, reterr);
+        }
+        s3xml_error_fini(&e);
+    }
+    if (err == 0) {
+        o.size = size;
+        *object = o;
+    }
+    return err;
+}
+
+struct many {
+    const struct s3like *s;
+    const struct dialect_call *call;
+    const struct be_many *op;
+    struct errinfo *errs; /* by position in call->chosen, so that nothing is written before the
+                             document proved whole */
+    size_t hint;
+};
+
+static int one_failed(void *ctx, const char *key, const char *code, const char *message)
+{
+    struct many *m = ctx;
+    for (size_t n = 0; n < m->call->n_chosen; n++) {
+        size_t i = (m->hint + n) % m->call->n_chosen; /* answers mostly keep the order */
+        if (strcmp(m->op->keys[m->call->chosen[i]], key) == 0) {
+            struct errinfo *e = &m->errs[i];
+            enum err_class cls = class_of_code(m->s, code, message, 200);
+            m->hint = i + 1;
+            if (cls == ERR_ABSENT && strcmp(code, "NoSuchBucket") != 0) {
+                return 0; /* what is not there is removed */
+            }
+            e->http_status = 200;
+            copy_text(e->code, sizeof(e->code), code);
+            char text[sizeof(e->message)];
+            copy_text(text, sizeof(text), message);
+            err_set(e, cls, 0, "%s", text);
+            return 0;
+        }
+    }
+    return -EBADMSG;
+}
+
+static int parse_many(const struct s3like *s, const struct dialect_call *call,
+                      const struct dialect_answer *a, struct errinfo *reterr)
+{
+    struct many m = {.s = s, .call = call, .op = CONTAINER_OF(call->op, const struct be_many, op)};
+    m.errs = mem_zalloc(MAX(call->n_chosen, (size_t)1) * sizeof(*m.errs));
+    int err = s3xml_deletes(a->body, a->body_len, one_failed, &m);
+    if (err < 0) {
+        err = not_expected(s, a, "DeleteResult", reterr);
+    } else {
+        for (size_t i = 0; i < call->n_chosen; i++) {
+            call->errs[call->chosen[i]] = m.errs[i];
+        }
+    }
+    free(m.errs);
+    return err;
+}
+
+static int parse_commit(const struct s3like *s, const struct dialect_call *call,
+                        const struct dialect_answer *a, struct errinfo *reterr)
+{
+    struct be_commit *op = CONTAINER_OF(call->op, struct be_commit, op);
+    uint64_t size = 0;
+    for (size_t i = 0; i < op->n_parts; i++) {
+        size += op->parts[i].size;
+    }
+    return parse_result(s, a, "CompleteMultipartUploadResult", false, &op->object, size, reterr);
+}
+
+static int parse_uploads(const struct s3like *s, const struct dialect_call *call,
+                         const struct dialect_answer *a, struct dialect_page *page,
+                         struct errinfo *reterr)
+{
+    int err = s3xml_uploads(a->body, a->body_len, s->plus_is_space, &page->uploads,
+                            &page->n_uploads, &page->next[0], &page->next[1]);
+    if (err < 0) {
+        return not_expected(s, a, "ListMultipartUploadsResult", reterr);
+    }
+    size_t kept = 0;
+    for (size_t i = 0; call->op->key && i < page->n_uploads; i++) {
+        struct be_upload u = page->uploads[i];
+        if (strcmp(u.key, call->op->key) == 0) { /* the prefix also finds longer keys */
+            page->uploads[kept++] = u;
+        } else {
+            free(u.key);
+            free(u.upload_id);
+        }
+    }
+    if (call->op->key) {
+        page->n_uploads = kept;
+    }
+    return 0;
+}
+
+int s3like_parse(const struct dialect_site *site, const struct dialect_call *call,
+                 const struct dialect_answer *a, struct dialect_page *page, struct errinfo *reterr)
+{
+    const struct s3like *s = of(site);
+    struct be_op *op = call->op;
+    switch (call->kind) {
+    case BE_STAT: {
+        struct be_stat *o = CONTAINER_OF(op, struct be_stat, op);
+        int err = parse_stat(s, a, &o->object, &o->meta, reterr);
+        return err == 0 && o->object.etag[0] == '\0' ? garbled(a, reterr, "no etag") : err;
+    }
+    case BE_READ: {
+        struct be_read *o = CONTAINER_OF(op, struct be_read, op);
+        if (call->head || o->len == 0) {
+            return parse_stat(s, a, &o->object, &o->meta, reterr);
+        }
+        return parse_read(s, a, o, reterr);
+    }
+    case BE_WRITE: {
+        struct be_write *o = CONTAINER_OF(op, struct be_write, op);
+        return parse_bytes(s, a, &o->object, o->len, reterr);
+    }
+    case BE_LIST:
+        return parse_list(s, a, CONTAINER_OF(op, struct be_list, op), page, reterr);
+    case BE_COPY: {
+        struct be_copy *o = CONTAINER_OF(op, struct be_copy, op);
+        return parse_result(s, a, "CopyObjectResult", true, &o->object, o->size, reterr);
+    }
+    case BE_REMOVE_MANY:
+        return parse_many(s, call, a, reterr);
+    case BE_MP_BEGIN:
+        return parse_begin(s, a, CONTAINER_OF(op, struct be_mp, op), reterr);
+    case BE_MP_PART: {
+        struct be_part *o = CONTAINER_OF(op, struct be_part, op);
+        if (o->src) {
+            return parse_result(s, a, "CopyPartResult", true, &o->object, o->src_len, reterr);
+        }
+        int err = parse_bytes(s, a, &o->object, o->len, reterr);
+        return err == 0 && o->object.etag[0] == '\0' ? garbled(a, reterr, "no etag") : err;
+    }
+    case BE_MP_COMMIT:
+        return parse_commit(s, call, a, reterr);
+    case BE_MP_PARTS:
+        if (s3xml_parts(a->body, a->body_len, &page->parts, &page->n_parts, &page->next[0]) < 0) {
+            return not_expected(s, a, "ListPartsResult", reterr);
+        }
+        return 0;
+    case BE_MP_UPLOADS:
+        return parse_uploads(s, call, a, page, reterr);
+    case BE_REMOVE:
+    case BE_MP_ABORT:
+    case BE_KINDS:
+        break;
+    }
+    return 0;
+}
+
+void *s3like_stream_new(const struct dialect_site *site, const struct dialect_call *call)
+{
+    (void)site;
+    return call->kind == BE_LIST ? s3xml_list_new() : NULL;
+}
+
+int s3like_stream_feed(void *stream, const void *p, size_t n)
+{
+    return s3xml_list_feed(stream, p, n);
+}
+
+void s3like_stream_free(void *stream)
+{
+    s3xml_list_free(stream);
+}

@@ -1,0 +1,91 @@
+/* What objstore.c (the life of a run) and objstore_ops.c (operations, opening, closing) share, and
+ * nobody else needs. */
+#pragma once
+
+#include <pthread.h>
+
+#include "dialect.h"
+#include "driver.h"
+#include "http.h"
+#include "objstore.h"
+#include "retry.h"
+#include "sync.h"
+
+enum run_state { RUN_WORKING, RUN_HTTP, RUN_WAITING };
+
+struct run {
+    struct work work;
+    struct objstore *s;
+    const struct dialect_site *site; /* of this call: the operation's, or its source's */
+    const struct http_target *target;
+    struct be_op *op;
+    struct dialect_call call;
+    bool built;
+    struct dialect_request req;
+    struct buf url;
+    struct http_req http;
+    void *stream;
+    unsigned tries;   /* of this call */
+    unsigned skews;   /* of this operation */
+    bool unknown;     /* an earlier attempt of this call may have worked */
+    int64_t offset_s; /* this attempt is signed with */
+    int64_t signed_s;
+    struct errinfo fold; /* this call's attempts so far */
+    /* objstore.lock */
+    enum run_state state;
+    bool canceled;
+    int64_t fire_ns;
+    struct run *next, *prev, *timer_next;
+    /* operations of several calls */
+    char *page[2];
+    struct be_part_id *parts;
+    size_t n_parts;
+    struct be_upload *uploads;
+    size_t n_uploads;
+    struct errinfo *errs; /* remove_many: becomes the operation's */
+    size_t *chosen;       /* remove_many: those in the batch, then those that go alone */
+    size_t n_chosen, n_alone, at_alone;
+    struct be_remove one;
+    /* calls about the operation instead of doing it: see objstore.c, "looking" */
+    enum { LOOK_NO, LOOK_BEFORE, LOOK_COPIED, LOOK_AFTER, LOOK_UPLOAD } look;
+    struct be_stat source;
+    struct be_parts upload;
+};
+
+struct objstore {
+    struct be be; /* first */
+    const struct be_dialect *d;
+    struct dialect_site *site;
+    struct http_target target;
+    struct http_lane *lanes[BE_LANES];
+    unsigned max_tries, request_timeout_ms;
+    struct mutex lock;
+    struct cond timer_wake;
+    struct run *runs;         /* lock */
+    struct run *timers;       /* lock: by rising fire_ns */
+    bool timer_started, stop; /* lock */
+    pthread_t timer;
+    struct retry_budget budget; /* lock */
+    uint64_t random;            /* lock */
+    int64_t offset_s;           /* lock: server's clock minus ours */
+    bool skew_logged;           /* lock */
+};
+
+/* Drivers are reached through a const be in places; their own state is not const. */
+static inline struct objstore *objstore_of(const struct be *be)
+{
+    return (struct objstore *)(uintptr_t)be;
+}
+
+bool run_must_look(const struct run *r);
+void run_look_at_source(struct run *r);
+void run_attempt(struct work *w);
+void run_finish(struct run *r,
+                int status); /* after this the run is gone, and the objstore may be */
+void run_again_now(struct run *r);
+void run_again_after(struct run *r, uint32_t wait_ms);
+void run_call_reset(
+    struct run *r); /* the next call of the same operation: its attempts count anew */
+bool run_may_retry(struct run *r, const struct errinfo *err, uint32_t *ret_wait_ms);
+/* What comes after the batch, or after a key that went alone. */
+void run_next_many(struct run *r);

@@ -1,0 +1,413 @@
+/* Operations to unsigned requests, for the S3 family. Pure. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "dialect_s3like.h"
+#include "digest.h"
+#include "mem.h"
+#include "s3xml.h"
+#include "xml.h"
+
+static const char *const standard_headers[] = {"content-type",        "cache-control",
+                                               "content-disposition", "content-encoding",
+                                               "content-language",    "expires"};
+
+/* "x-amz-" + name; the result is the caller's buffer, emptied first. */
+static const char *vendor_name(const struct s3like *s, const char *name, char ret[128])
+{
+    snprintf(ret, 128, "%s%s", s->vendor, name);
+    return ret;
+}
+
+static void set_vendor(const struct s3like *s, struct kvlist *headers, const char *name,
+                       const char *value)
+{
+    char full[128];
+    kv_set(headers, vendor_name(s, name, full), value);
+}
+
+static void set_etag(struct kvlist *headers, const char *name, const char *etag)
+{
+    CLEANUP(mem_freep) char *quoted = mem_printf("\"%s\"", etag);
+    kv_set(headers, name, quoted);
+}
+
+static void set_md5(struct kvlist *headers, const uint8_t md5[DIGEST_MD5_LEN])
+{
+    char text[BASE64_LEN(DIGEST_MD5_LEN) + 1];
+    base64_encode(md5, DIGEST_MD5_LEN, text);
+    kv_set(headers, "content-md5", text);
+}
+
+static void set_number(struct kvlist *l, const char *name, uint64_t v)
+{
+    char text[24];
+    snprintf(text, sizeof(text), "%llu", (unsigned long long)v);
+    kv_set(l, name, text);
+}
+
+static bool is_standard(const char *name)
+{
+    for (size_t i = 0; i < ARRAY_LEN(standard_headers); i++) {
+        if (strcasecmp(name, standard_headers[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* One user metadatum as a header. *bytes counts as the provider does: name without prefix, and
+ * value as sent. */
+static int add_user_meta(const struct s3like *s, const struct kv *m, struct kvlist *headers,
+                         size_t *bytes, struct errinfo *reterr)
+{
+    const char *name = m->name + strlen("meta-");
+    CLEANUP(buf_fini) struct buf header = BUF_INIT;
+    CLEANUP(buf_fini) struct buf value = BUF_INIT;
+    if (!dialect_header_name_ok(name)) {
+        return err_set(reterr, ERR_INVALID, -EINVAL, "metadata name '%.60s' cannot be a header's",
+                       name);
+    }
+    int err = buf_addf(&header, "%smeta-%s", s->vendor, name);
+    if (err == 0) {
+        err = dialect_meta_encode(m->value, &value);
+    }
+    if (err < 0) {
+        return err_set(reterr, ERR_LOCAL, err, "metadata: no memory");
+    }
+    *bytes += strlen(name) + value.len;
+    kv_set(headers, buf_str(&header), buf_str(&value));
+    return 0;
+}
+
+/* The headers of a new object: its metadata, and class and encryption from it or else from the
+ * configuration. */
+static int add_meta(const struct s3like *s, const struct kvlist *meta, struct kvlist *headers,
+                    struct errinfo *reterr)
+{
+    const char *class = s->storage_class, *encryption = s->encryption_default;
+    CLEANUP(mem_freep) char *own_class = NULL;
+    size_t bytes = 0;
+    for (size_t i = 0; meta && i < meta->n; i++) {
+        const struct kv *m = &meta->items[i];
+        if (!dialect_header_value_ok(m->value) && strncasecmp(m->name, "meta-", 5) != 0) {
+            return err_set(reterr, ERR_INVALID, -EINVAL, "%.60s: has control characters", m->name);
+        }
+        if (strncasecmp(m->name, "meta-", 5) == 0) {
+            int err = add_user_meta(s, m, headers, &bytes, reterr);
+            if (err < 0) {
+                return err;
+            }
+        } else if (is_standard(m->name)) {
+            if (m->value[0] != '\0') {
+                kv_set(headers, m->name, m->value);
+            }
+        } else if (strcasecmp(m->name, "storage-class") == 0) {
+            free(own_class);
+            own_class = s3like_storage_class(m->value);
+            class = own_class;
+        } else if (strcasecmp(m->name, "encryption") == 0) {
+            encryption = m->value;
+        } else {
+            return err_set(reterr, ERR_INVALID, -EINVAL, "'%.60s' is no metadata this store keeps",
+                           m->name);
+        }
+    }
+    if (s->site.limits.max_meta > 0 && bytes > s->site.limits.max_meta) {
+        return err_set(reterr, ERR_INVALID, -EINVAL,
+                       "%zu bytes of user metadata as they are sent, and %s takes %u", bytes,
+                       s->site.name, s->site.limits.max_meta);
+    }
+    if (class[0] != '\0') {
+        set_vendor(s, headers, "storage-class", class);
+    }
+    return encryption[0] != '\0' ? s->encryption(s, encryption, headers, reterr) : 0;
+}
+
+static void add_conditions(const char *if_match, bool if_absent, struct kvlist *headers)
+{
+    if (if_match) {
+        set_etag(headers, "if-match", if_match);
+    }
+    if (if_absent) {
+        kv_set(headers, "if-none-match", "*");
+    }
+}
+
+/* Copy sources are one more path in a header, encoded once. */
+static int add_copy_source(const struct s3like *s, const struct dialect_call *call, const char *key,
+                           const char *etag, const char *version_id, struct kvlist *headers,
+                           struct errinfo *reterr)
+{
+    const struct s3like *src = (const struct s3like *)(const void *)call->src;
+    if (!src || src->site.dialect != s->site.dialect) {
+        return err_set(reterr, ERR_INVALID, -EOPNOTSUPP, "the source is not at this provider");
+    }
+    CLEANUP(buf_fini) struct buf source = BUF_INIT;
+    int err = src->copy_host ? buf_addf(&source, "%s/", src->copy_host)
+                             : buf_addf(&source, "/%s/", src->site.bucket);
+    if (err == 0) {
+        err = url_encode(&source, key, strlen(key), true);
+    }
+    if (err == 0 && version_id && version_id[0] != '\0') {
+        err = buf_adds(&source, "?versionId=");
+        if (err == 0) {
+            err = url_encode(&source, version_id, strlen(version_id), false);
+        }
+    }
+    if (err < 0) {
+        return err_set(reterr, ERR_LOCAL, err, "copy source: no memory");
+    }
+    set_vendor(s, headers, "copy-source", buf_str(&source));
+    if (etag && etag[0] != '\0') {
+        char name[128];
+        set_etag(headers, vendor_name(s, "copy-source-if-match", name), etag);
+        if (s->copy_if_match_alias) {
+            set_etag(headers, vendor_name(s, "copy-if-match", name), etag);
+        }
+    }
+    return 0;
+}
+
+static int build_read(const struct be_read *op, bool head, struct dialect_request *r)
+{
+    if (op->if_match) {
+        set_etag(&r->headers, "if-match", op->if_match);
+    }
+    if (op->version_id && op->version_id[0] != '\0') {
+        kv_set(&r->query, "versionId", op->version_id);
+    }
+    if (head || op->len == 0) {
+        r->method = "HEAD";
+        return 0;
+    }
+    uint64_t last;
+    if (ADD_OVERFLOWS(op->offset, op->len - 1, &last)) {
+        last = UINT64_MAX;
+    }
+    char range[64];
+    snprintf(range, sizeof(range), "bytes=%llu-%llu", (unsigned long long)op->offset,
+             (unsigned long long)last);
+    kv_set(&r->headers, "range", range);
+    return 0;
+}
+
+static int build_list(const struct s3like *s, const struct be_list *op, struct dialect_request *r,
+                      struct errinfo *reterr)
+{
+    struct kvlist *q = &r->query;
+    unsigned page = s->site.limits.list_page;
+    if (s->list_version == 2) {
+        kv_set(q, "list-type", "2");
+    }
+    kv_set(q, "encoding-type", "url");
+    set_number(q, "max-keys", op->max > 0 ? MIN(op->max, page) : page);
+    if (op->prefix[0] != '\0') {
+        kv_set(q, "prefix", op->prefix);
+    }
+    if (op->delimiter != 0) {
+        char delimiter[2] = {op->delimiter, '\0'};
+        kv_set(q, "delimiter", delimiter);
+    }
+    const char *after = op->cursor && op->cursor[0] == 'k' ? op->cursor + 1
+                        : op->cursor                       ? ""
+                                                           : op->start_after;
+    if (op->cursor && op->cursor[0] == 't') {
+        kv_set(q, "continuation-token", op->cursor + 1);
+    } else if (after && after[0] != '\0') {
+        kv_set(q, s->list_version == 2 ? "start-after" : "marker", after);
+    } else if (op->cursor) {
+        return err_set(reterr, ERR_INVALID, -EINVAL, "not a cursor of this store");
+    }
+    return 0;
+}
+
+static int build_copy(const struct s3like *s, const struct dialect_call *call,
+                      struct dialect_request *r, struct errinfo *reterr)
+{
+    const struct be_copy *op = CONTAINER_OF(call->op, const struct be_copy, op);
+    int err = add_copy_source(s, call, op->src_key, op->src_etag, op->src_version_id, &r->headers,
+                              reterr);
+    if (err < 0) {
+        return err;
+    }
+    set_vendor(s, &r->headers, "metadata-directive", s->replace);
+    return add_meta(s, op->meta, &r->headers, reterr);
+}
+
+static int build_part(const struct s3like *s, const struct dialect_call *call,
+                      struct dialect_request *r, struct errinfo *reterr)
+{
+    const struct be_part *op = CONTAINER_OF(call->op, const struct be_part, op);
+    set_number(&r->query, "partNumber", op->number);
+    kv_set(&r->query, "uploadId", op->upload_id);
+    if (!op->src) {
+        r->body = op->data;
+        r->body_len = op->len;
+        if (op->md5) {
+            set_md5(&r->headers, op->md5);
+        }
+        return 0;
+    }
+    if (s->part_copy_decodes_twice && strpbrk(op->src_key, "%")) {
+        /* Ceph decodes the key of a part's source a second time: "50%" becomes malformed, "%41"
+         * another key. */
+        return err_set(reterr, ERR_INVALID, -EOPNOTSUPP,
+                       "this server cannot copy parts of a key with '%%'; stream it");
+    }
+    bool whole = op->src_offset == 0 && op->src_len == op->src_size;
+    if (!whole && op->src_size <= s->part_copy_source_min) {
+        return err_set(reterr, ERR_INVALID, -EOPNOTSUPP,
+                       "ranges of objects this small cannot be copied");
+    }
+    int err = add_copy_source(s, call, op->src_key, op->src_etag, op->src_version_id, &r->headers,
+                              reterr);
+    if (err == 0 && !whole) {
+        char range[64];
+        snprintf(range, sizeof(range), "bytes=%llu-%llu", (unsigned long long)op->src_offset,
+                 (unsigned long long)(op->src_offset + op->src_len - 1));
+        set_vendor(s, &r->headers, "copy-source-range", range);
+    }
+    return err;
+}
+
+static int build_many(const struct dialect_call *call, struct dialect_request *r,
+                      struct errinfo *reterr)
+{
+    const struct be_many *op = CONTAINER_OF(call->op, const struct be_many, op);
+    r->method = "POST";
+    kv_set(&r->query, "delete", "");
+    if (s3xml_delete_body(op->keys, call->chosen, call->n_chosen, &r->own) < 0) {
+        return err_set(reterr, ERR_LOCAL, -ENOMEM, "delete: no memory");
+    }
+    r->body = r->own.data;
+    r->body_len = r->own.len;
+    uint8_t md5[DIGEST_MD5_LEN];
+    digest_md5(r->own.data, r->own.len, md5);
+    set_md5(&r->headers, md5); /* demanded by COS and by S3 servers that know no x-amz-checksum */
+    kv_set(&r->headers, "content-type", "application/xml");
+    return 0;
+}
+
+static int build_commit(const struct dialect_call *call, struct dialect_request *r,
+                        struct errinfo *reterr)
+{
+    const struct be_commit *op = CONTAINER_OF(call->op, const struct be_commit, op);
+    r->method = "POST";
+    kv_set(&r->query, "uploadId", op->upload_id);
+    add_conditions(op->if_match, op->if_absent, &r->headers);
+    if (s3xml_complete_body(op->parts, op->n_parts, &r->own) < 0) {
+        return err_set(reterr, ERR_LOCAL, -ENOMEM, "commit: no memory");
+    }
+    r->body = r->own.data;
+    r->body_len = r->own.len;
+    kv_set(&r->headers, "content-type", "application/xml");
+    return 0;
+}
+
+static void build_uploads(const struct s3like *s, const struct dialect_call *call,
+                          struct dialect_request *r)
+{
+    const struct be_uploads *op = CONTAINER_OF(call->op, const struct be_uploads, op);
+    const char *prefix = call->op->key ? call->op->key : op->prefix;
+    kv_set(&r->query, "uploads", "");
+    if (s->uploads_encoded) {
+        kv_set(&r->query, "encoding-type", "url");
+    }
+    kv_set(&r->query, "max-uploads", "1000");
+    if (prefix && prefix[0] != '\0') {
+        kv_set(&r->query, "prefix", prefix);
+    }
+    if (call->page[0]) {
+        kv_set(&r->query, "key-marker", call->page[0]);
+    }
+    if (call->page[1] && call->page[1][0] != '\0') {
+        kv_set(&r->query, "upload-id-marker", call->page[1]);
+    }
+}
+
+static int build_kind(const struct s3like *s, const struct dialect_call *call,
+                      struct dialect_request *r, struct errinfo *reterr)
+{
+    switch (call->kind) {
+    case BE_STAT:
+        r->method = "HEAD";
+        return 0;
+    case BE_READ:
+        return build_read(CONTAINER_OF(call->op, const struct be_read, op), call->head, r);
+    case BE_WRITE: {
+        const struct be_write *op = CONTAINER_OF(call->op, const struct be_write, op);
+        r->method = "PUT";
+        r->body = op->data;
+        r->body_len = op->len;
+        if (op->md5) {
+            set_md5(&r->headers, op->md5);
+        }
+        add_conditions(op->if_match, op->if_absent, &r->headers);
+        return add_meta(s, op->meta, &r->headers, reterr);
+    }
+    case BE_REMOVE:
+        r->method = "DELETE";
+        add_conditions(CONTAINER_OF(call->op, const struct be_remove, op)->if_match, false,
+                       &r->headers);
+        return 0;
+    case BE_LIST:
+        return build_list(s, CONTAINER_OF(call->op, const struct be_list, op), r, reterr);
+    case BE_COPY:
+        r->method = "PUT";
+        return build_copy(s, call, r, reterr);
+    case BE_REMOVE_MANY:
+        return build_many(call, r, reterr);
+    case BE_MP_BEGIN:
+        r->method = "POST";
+        kv_set(&r->query, "uploads", "");
+        return add_meta(s, CONTAINER_OF(call->op, const struct be_mp, op)->meta, &r->headers,
+                        reterr);
+    case BE_MP_PART:
+        r->method = "PUT";
+        return build_part(s, call, r, reterr);
+    case BE_MP_COMMIT:
+        return build_commit(call, r, reterr);
+    case BE_MP_ABORT:
+        r->method = "DELETE";
+        kv_set(&r->query, "uploadId", CONTAINER_OF(call->op, const struct be_mp, op)->upload_id);
+        return 0;
+    case BE_MP_PARTS:
+        kv_set(&r->query, "uploadId", CONTAINER_OF(call->op, const struct be_parts, op)->upload_id);
+        kv_set(&r->query, "max-parts", "1000");
+        if (call->page[0]) {
+            kv_set(&r->query, "part-number-marker", call->page[0]);
+        }
+        return 0;
+    case BE_MP_UPLOADS:
+        build_uploads(s, call, r);
+        return 0;
+    case BE_KINDS:
+        break;
+    }
+    return err_set(reterr, ERR_BUG, -EINVAL, "no such operation");
+}
+
+int s3like_build(const struct dialect_site *site, const struct dialect_call *call,
+                 struct dialect_request *r, struct errinfo *reterr)
+{
+    const struct s3like *s = (const struct s3like *)(const void *)site;
+    bool of_bucket =
+        call->kind == BE_LIST || call->kind == BE_REMOVE_MANY || call->kind == BE_MP_UPLOADS;
+    dialect_request_fini(r);
+    r->method = "GET";
+    kv_set(&r->headers, "host", site->host);
+    int err = dialect_path(site, of_bucket ? "" : call->op->key, &r->path);
+    if (err < 0) {
+        return err_set(reterr, ERR_LOCAL, err, "path: no memory");
+    }
+    return build_kind(s, call, r, reterr);
+}
+
+bool s3like_can_batch(const struct dialect_site *site, const char *key)
+{
+    (void)site;
+    return xml_can_carry(key, strlen(key));
+}

@@ -1,0 +1,463 @@
+#include "sign.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+#include <time.h>
+
+#include "digest.h"
+#include "mem.h"
+
+const struct sign_v4_scheme sign_v4_aws = {"AWS4-HMAC-SHA256", "AWS4", "s3", "aws4_request"};
+
+static const char *const v2_subresources[] = {"acl",
+                                              "cors",
+                                              "delete",
+                                              "lifecycle",
+                                              "location",
+                                              "logging",
+                                              "notification",
+                                              "partNumber",
+                                              "policy",
+                                              "requestPayment",
+                                              "response-cache-control",
+                                              "response-content-disposition",
+                                              "response-content-encoding",
+                                              "response-content-language",
+                                              "response-content-type",
+                                              "response-expires",
+                                              "restore",
+                                              "tagging",
+                                              "torrent",
+                                              "uploadId",
+                                              "uploads",
+                                              "versionId",
+                                              "versioning",
+                                              "versions",
+                                              "website",
+                                              NULL};
+const struct sign_v2_scheme sign_v2_aws = {"AWS", "x-amz-", "x-amz-date", v2_subresources};
+
+void sign_out_fini(struct sign_out *o)
+{
+    buf_fini(&o->canonical);
+    buf_fini(&o->to_sign);
+    buf_fini(&o->header_list);
+    buf_fini(&o->query_list);
+    buf_fini(&o->authorization);
+    *o = (struct sign_out){0};
+}
+
+static void date_parts(int64_t unix_s, struct tm *tm)
+{
+    time_t t = (time_t)unix_s;
+    if (!gmtime_r(&t, tm)) {
+        memset(tm, 0, sizeof(*tm));
+    }
+}
+
+void sign_date_iso(int64_t unix_s, char ret[SIGN_DATE_SIZE])
+{
+    struct tm tm;
+    date_parts(unix_s, &tm);
+    strftime(ret, SIGN_DATE_SIZE, "%Y%m%dT%H%M%SZ", &tm);
+}
+
+void sign_date_http(int64_t unix_s, char ret[SIGN_DATE_SIZE])
+{
+    /* not strftime: names of days and months must not follow the locale (RFC 9110, 5.6.7) */
+    static const char days[7][4] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
+    static const char months[12][4] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
+                                       "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+    struct tm tm;
+    date_parts(unix_s, &tm);
+    /* the remainders change nothing but tell the compiler how long each number can be */
+    snprintf(ret, SIGN_DATE_SIZE, "%.3s, %02u %.3s %04u %02u:%02u:%02u GMT",
+             days[(unsigned)tm.tm_wday % 7u], (unsigned)tm.tm_mday % 100u,
+             months[(unsigned)tm.tm_mon % 12u], (unsigned)(tm.tm_year + 1900) % 10000u,
+             (unsigned)tm.tm_hour % 100u, (unsigned)tm.tm_min % 100u, (unsigned)tm.tm_sec % 100u);
+}
+
+/* Names and values in canonical form, to be sorted and joined. */
+struct pair {
+    char *name, *value;
+};
+struct pairs {
+    struct pair *items;
+    size_t n;
+};
+
+static void pairs_fini(struct pairs *l)
+{
+    for (size_t i = 0; i < l->n; i++) {
+        free(l->items[i].name);
+        free(l->items[i].value);
+    }
+    free(l->items);
+    *l = (struct pairs){0};
+}
+
+static int pair_compare(const void *a, const void *b)
+{
+    const struct pair *x = a, *y = b;
+    int c = strcmp(x->name, y->name);
+    return c != 0 ? c : strcmp(x->value, y->value);
+}
+
+/* Takes both strings. */
+static void pairs_add(struct pairs *l, char *name, char *value)
+{
+    l->items = mem_realloc(l->items, (l->n + 1) * sizeof(*l->items));
+    l->items[l->n++] = (struct pair){name, value};
+}
+
+static void pairs_sort(struct pairs *l)
+{
+    if (l->n > 1) {
+        qsort(l->items, l->n, sizeof(*l->items), pair_compare);
+    }
+}
+
+static char *encoded(const char *s)
+{
+    struct buf b = BUF_INIT;
+    if (url_encode(&b, s, strlen(s), false) < 0) {
+        buf_fini(&b);
+        return NULL;
+    }
+    return b.data ? buf_take(&b) : mem_strdup("");
+}
+
+static char *lowered(const char *s)
+{
+    char *t = mem_strdup(s);
+    for (char *p = t; *p; p++) {
+        *p = (char)(*p >= 'A' && *p <= 'Z' ? *p - 'A' + 'a' : *p);
+    }
+    return t;
+}
+
+static bool has_prefix_ci(const char *s, const char *prefix)
+{
+    return strncasecmp(s, prefix, strlen(prefix)) == 0;
+}
+
+/* "name SEP value" joined with JOIN, and the names joined with ';' */
+static int pairs_join(const struct pairs *l, char sep, char join, bool join_last, struct buf *out,
+                      struct buf *names)
+{
+    int err = 0;
+    for (size_t i = 0; i < l->n && err == 0; i++) {
+        const struct pair *p = &l->items[i];
+        err = buf_addf(out, "%s%c%s", p->name, sep, p->value);
+        if (err == 0 && (join_last || i + 1 < l->n)) {
+            err = buf_addc(out, join);
+        }
+        if (err == 0 && names) {
+            err = buf_addf(names, "%s%s", i > 0 ? ";" : "", p->name);
+        }
+    }
+    return err;
+}
+
+static int pairs_of_query(const struct kvlist *query, bool lower_names, struct pairs *ret)
+{
+    for (size_t i = 0; query && i < query->n; i++) {
+        char *name = encoded(query->items[i].name), *value = encoded(query->items[i].value);
+        if (!name || !value) {
+            free(name);
+            free(value);
+            return -ENOMEM;
+        }
+        if (lower_names) {
+            char *l = lowered(name);
+            free(name);
+            name = l;
+        }
+        pairs_add(ret, name, value);
+    }
+    pairs_sort(ret);
+    return 0;
+}
+
+/* Outer blanks off: a proxy may do the same. V4 also makes inner runs of blanks one, V2 does not.
+ */
+static char *trimmed(const char *s, bool inner)
+{
+    char *t = mem_zalloc(strlen(s) + 1), *o = t;
+    while (*s == ' ' || *s == '\t') {
+        s++;
+    }
+    for (; *s; s++) {
+        bool blank = *s == ' ' || *s == '\t';
+        if (inner && blank && (s[1] == ' ' || s[1] == '\t')) {
+            continue;
+        }
+        *o++ = inner && blank ? ' ' : *s;
+    }
+    while (o > t && (o[-1] == ' ' || o[-1] == '\t')) {
+        o--;
+    }
+    *o = '\0';
+    return t;
+}
+
+/* Headers that a proxy or the HTTP library may add, drop or rewrite on the way. */
+static bool v4_unsigned(const char *name)
+{
+    static const char *const names[] = {"authorization",   "user-agent", "expect",
+                                        "accept-encoding", "connection", "transfer-encoding"};
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        if (strcasecmp(name, names[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int v4_canonical(const struct sign_req *req, const char *payload_hash, struct sign_out *out)
+{
+    CLEANUP(pairs_fini) struct pairs query = {0};
+    CLEANUP(pairs_fini) struct pairs headers = {0};
+    int err = pairs_of_query(req->query, false, &query);
+    for (size_t i = 0; i < req->headers->n; i++) {
+        const struct kv *h = &req->headers->items[i];
+        if (!v4_unsigned(h->name)) {
+            pairs_add(&headers, lowered(h->name), trimmed(h->value, true));
+        }
+    }
+    pairs_sort(&headers);
+    struct buf *c = &out->canonical;
+    if (err == 0) {
+        err = buf_addf(c, "%s\n%s\n", req->method, req->path);
+    }
+    if (err == 0) {
+        err = pairs_join(&query, '=', '&', false, c, &out->query_list);
+    }
+    if (err == 0) {
+        err = buf_addc(c, '\n');
+    }
+    if (err == 0) {
+        err = pairs_join(&headers, ':', '\n', true, c, &out->header_list);
+    }
+    if (err == 0) {
+        err = buf_addf(c, "\n%s\n%s", buf_str(&out->header_list), payload_hash);
+    }
+    return err;
+}
+
+static void wipe(void *p, size_t n)
+{
+    explicit_bzero(p, n);
+}
+
+int sign_v4(const struct sign_v4_scheme *scheme, const struct sign_req *req,
+            const struct sign_key *key, const char *region, const char *date,
+            const char *payload_hash, struct sign_out *out)
+{
+    sign_out_fini(out);
+    int err = v4_canonical(req, payload_hash, out);
+    if (err < 0) {
+        return err;
+    }
+    uint8_t hash[DIGEST_SHA256_LEN];
+    char hex[2 * DIGEST_SHA256_LEN + 1];
+    digest_sha256(out->canonical.data, out->canonical.len, hash);
+    hex_encode(hash, sizeof(hash), hex);
+    CLEANUP(buf_fini) struct buf scope = BUF_INIT;
+    err = buf_addf(&scope, "%.8s/%s/%s/%s", date, region, scheme->service, scheme->terminator);
+    if (err == 0) {
+        err = buf_addf(&out->to_sign, "%s\n%s\n%s\n%s", scheme->algorithm, date, buf_str(&scope),
+                       hex);
+    }
+    if (err < 0) {
+        return err;
+    }
+    size_t prefix_len = strlen(scheme->key_prefix);
+    size_t first_len = prefix_len + key->secret_len;
+    char *first = mem_zalloc(first_len + 1);
+    memcpy(first, scheme->key_prefix, prefix_len);
+    memcpy(first + prefix_len, key->secret, key->secret_len);
+    uint8_t k[DIGEST_SHA256_LEN];
+    hmac_sha256(first, first_len, date, MIN(strlen(date), 8), k);
+    wipe(first, first_len);
+    free(first);
+    hmac_sha256(k, sizeof(k), region, strlen(region), k);
+    hmac_sha256(k, sizeof(k), scheme->service, strlen(scheme->service), k);
+    hmac_sha256(k, sizeof(k), scheme->terminator, strlen(scheme->terminator), k);
+    hmac_sha256(k, sizeof(k), out->to_sign.data, out->to_sign.len, hash);
+    wipe(k, sizeof(k));
+    hex_encode(hash, sizeof(hash), out->signature);
+    return buf_addf(&out->authorization, "%s Credential=%s/%s, SignedHeaders=%s, Signature=%s",
+                    scheme->algorithm, key->id, buf_str(&scope), buf_str(&out->header_list),
+                    out->signature);
+}
+
+static const char *header_or_empty(const struct kvlist *headers, const char *name)
+{
+    const char *v = kv_get(headers, name);
+    return v ? v : "";
+}
+
+static int v2_resource(const struct sign_v2_scheme *scheme, const struct sign_req *req,
+                       const char *bucket, struct buf *out)
+{
+    int err = bucket ? buf_addf(out, "/%s", bucket) : 0;
+    if (err == 0) {
+        err = buf_adds(out, req->path);
+    }
+    char mark = '?';
+    for (size_t i = 0; scheme->subresources[i] && err == 0; i++) {
+        const char *name = scheme->subresources[i];
+        for (size_t q = 0; req->query && q < req->query->n && err == 0; q++) {
+            const struct kv *p = &req->query->items[q];
+            if (strcmp(p->name, name) != 0) {
+                continue;
+            }
+            err = buf_addf(out, "%c%s", mark, name);
+            if (err == 0 && p->value[0] != '\0') {
+                err = buf_addf(out, "=%s", p->value);
+            }
+            mark = '&';
+        }
+    }
+    return err;
+}
+
+int sign_v2(const struct sign_v2_scheme *scheme, const struct sign_req *req,
+            const struct sign_key *key, const char *bucket, const char *date_line,
+            struct sign_out *out)
+{
+    sign_out_fini(out);
+    CLEANUP(pairs_fini) struct pairs vendor = {0};
+    for (size_t i = 0; i < req->headers->n; i++) {
+        const struct kv *h = &req->headers->items[i];
+        if (has_prefix_ci(h->name, scheme->vendor_prefix)) {
+            pairs_add(&vendor, lowered(h->name), trimmed(h->value, false));
+        }
+    }
+    pairs_sort(&vendor);
+    if (!date_line) {
+        bool vendor_date = kv_get(req->headers, scheme->vendor_date) != NULL;
+        date_line = vendor_date ? "" : header_or_empty(req->headers, "date");
+    }
+    struct buf *s = &out->to_sign;
+    int err =
+        buf_addf(s, "%s\n%s\n%s\n%s\n", req->method, header_or_empty(req->headers, "content-md5"),
+                 header_or_empty(req->headers, "content-type"), date_line);
+    if (err == 0) {
+        err = pairs_join(&vendor, ':', '\n', true, s, &out->header_list);
+    }
+    if (err == 0) {
+        err = v2_resource(scheme, req, bucket, s);
+    }
+    if (err < 0) {
+        return err;
+    }
+    uint8_t mac[DIGEST_SHA1_LEN];
+    hmac_sha1(key->secret, key->secret_len, s->data, s->len, mac);
+    base64_encode(mac, sizeof(mac), out->signature);
+    return buf_addf(&out->authorization, "%s %s:%s", scheme->label, key->id, out->signature);
+}
+
+/* The headers COS accepts in q-header-list. Content-Length and the hop-by-hop ones are its too, but
+ * libcurl's to write. */
+static bool cos_signs(const struct kv *h)
+{
+    static const char *const names[] = {"cache-control",    "content-disposition",
+                                        "content-encoding", "content-length",
+                                        "content-md5",      "content-type",
+                                        "expires",          "host",
+                                        "if-match",         "if-modified-since",
+                                        "if-none-match",    "if-unmodified-since",
+                                        "origin",           "range",
+                                        "pic-operations"};
+    if (h->value[0] == '\0') {
+        return false;
+    }
+    if (has_prefix_ci(h->name, "x-cos-") || has_prefix_ci(h->name, "x-ci-")) {
+        return true;
+    }
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        if (strcasecmp(h->name, names[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int cos_http_string(const struct sign_req *req, struct sign_out *out)
+{
+    CLEANUP(pairs_fini) struct pairs query = {0};
+    CLEANUP(pairs_fini) struct pairs headers = {0};
+    int err = pairs_of_query(req->query, true, &query);
+    for (size_t i = 0; i < req->headers->n && err == 0; i++) {
+        const struct kv *h = &req->headers->items[i];
+        if (cos_signs(h)) {
+            char *name = encoded(h->name), *value = encoded(h->value);
+            if (!name || !value) {
+                free(name);
+                free(value);
+                return -ENOMEM;
+            }
+            pairs_add(&headers, lowered(name), value);
+            free(name);
+        }
+    }
+    pairs_sort(&headers);
+    char *method = lowered(req->method);
+    struct buf *c = &out->canonical;
+    if (err == 0) {
+        err = buf_addf(c, "%s\n", method);
+    }
+    free(method);
+    if (err == 0) {
+        err = url_decode(c, req->path, strlen(req->path), false);
+    }
+    if (err == 0) {
+        err = buf_addc(c, '\n');
+    }
+    if (err == 0) {
+        err = pairs_join(&query, '=', '&', false, c, &out->query_list);
+    }
+    if (err == 0) {
+        err = buf_addc(c, '\n');
+    }
+    if (err == 0) {
+        err = pairs_join(&headers, '=', '&', false, c, &out->header_list);
+    }
+    if (err == 0) {
+        err = buf_addc(c, '\n');
+    }
+    return err;
+}
+
+int sign_cos(const struct sign_req *req, const struct sign_key *key, const char *key_time,
+             struct sign_out *out)
+{
+    sign_out_fini(out);
+    int err = cos_http_string(req, out);
+    if (err < 0) {
+        return err;
+    }
+    uint8_t mac[DIGEST_SHA1_LEN];
+    char hash_hex[2 * DIGEST_SHA1_LEN + 1], sign_key[2 * DIGEST_SHA1_LEN + 1];
+    digest_sha1(out->canonical.data, out->canonical.len, mac);
+    hex_encode(mac, sizeof(mac), hash_hex);
+    err = buf_addf(&out->to_sign, "sha1\n%s\n%s\n", key_time, hash_hex);
+    if (err < 0) {
+        return err;
+    }
+    hmac_sha1(key->secret, key->secret_len, key_time, strlen(key_time), mac);
+    hex_encode(mac, sizeof(mac), sign_key); /* its text, not its bytes, is the next key */
+    hmac_sha1(sign_key, 2 * DIGEST_SHA1_LEN, out->to_sign.data, out->to_sign.len, mac);
+    wipe(sign_key, sizeof(sign_key));
+    hex_encode(mac, sizeof(mac), out->signature);
+    return buf_addf(&out->authorization,
+                    "q-sign-algorithm=sha1&q-ak=%s&q-sign-time=%s&q-key-time=%s&q-header-list=%s"
+                    "&q-url-param-list=%s&q-signature=%s",
+                    key->id, key_time, key_time, buf_str(&out->header_list),
+                    buf_str(&out->query_list), out->signature);
+}

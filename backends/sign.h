@@ -1,0 +1,77 @@
+/* Request signatures as pure functions over a description of what will be sent. Nothing here reads
+ * a clock, a file or a global, so the protocol vectors test every intermediate text.
+ *
+ * The path is the encoded one, exactly as it stands in the request line; the query is decoded; the
+ * headers are all that will be sent, "host" included. What a server recomputes it recomputes from
+ * the wire: sign last, change nothing after. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "buf.h"
+
+struct sign_req {
+    const char *method;
+    const char *path; /* encoded, begins with '/' */
+    const struct kvlist *query;
+    const struct kvlist *headers;
+};
+
+struct sign_key {
+    const char *id;
+    const char *secret;
+    size_t secret_len;
+};
+
+/* What a signature is made of; sign_out_fini frees. canonical is "" for the signatures that have
+ * none (V2). */
+struct sign_out {
+    struct buf canonical, to_sign;
+    struct buf header_list, query_list; /* names that took part, joined with ';' */
+    char signature[65];                 /* as it is written: hex, or base64 for V2 */
+    struct buf authorization;           /* the header's value */
+};
+void sign_out_fini(struct sign_out *o);
+
+/* The family of AWS Signature Version 4. */
+struct sign_v4_scheme {
+    const char *algorithm;  /* AWS4-HMAC-SHA256 */
+    const char *key_prefix; /* AWS4 */
+    const char *service;    /* s3 */
+    const char *terminator; /* aws4_request */
+};
+extern const struct sign_v4_scheme sign_v4_aws;
+
+/* date is YYYYMMDDTHHMMSSZ (also sent as x-amz-date), payload_hash the value of
+ * x-amz-content-sha256. All headers given are signed but those that proxies and HTTP libraries
+ * touch (see sign.c). 0 or -ENOMEM. */
+int sign_v4(const struct sign_v4_scheme *scheme, const struct sign_req *req,
+            const struct sign_key *key, const char *region, const char *date,
+            const char *payload_hash, struct sign_out *out);
+
+/* The family of AWS Signature Version 2: HMAC-SHA1 over a few header lines and the resource. */
+struct sign_v2_scheme {
+    const char *label;               /* "AWS": Authorization: AWS id:signature */
+    const char *vendor_prefix;       /* "x-amz-": these headers are signed */
+    const char *vendor_date;         /* "x-amz-date": when sent, the Date line is empty */
+    const char *const *subresources; /* sorted, NULL-terminated: query names that are signed */
+};
+extern const struct sign_v2_scheme sign_v2_aws;
+
+/* bucket: prepended to the path as "/bucket" for virtual-host requests; NULL for path style.
+ * date_line: NULL takes the headers' date; a presigned URL gives its Expires. */
+int sign_v2(const struct sign_v2_scheme *scheme, const struct sign_req *req,
+            const struct sign_key *key, const char *bucket, const char *date_line,
+            struct sign_out *out);
+
+/* Tencent COS: key_time is "start;end" in Unix seconds. All query parameters are signed, and of the
+ * headers those COS allows; empty values are left out. */
+int sign_cos(const struct sign_req *req, const struct sign_key *key, const char *key_time,
+             struct sign_out *out);
+
+/* "20231114T221320Z" and "Tue, 14 Nov 2023 22:13:20 GMT" of a Unix time. */
+#define SIGN_DATE_SIZE 40
+void sign_date_iso(int64_t unix_s, char ret[SIGN_DATE_SIZE]);
+void sign_date_http(int64_t unix_s, char ret[SIGN_DATE_SIZE]);

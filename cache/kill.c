@@ -1,0 +1,3 @@
+#include "kill.h"
+
+void (*kill_hook)(const char *point);

@@ -1,0 +1,419 @@
+/* Reading: LOCAL bytes from the spool, holes as zeros, everything else in chunks fetched ahead.
+ *
+ * A chunk is one ranged GET of a pinned version, kept while it may be read again soon. The first of a stream is 1 MiB,
+ * the next ones double up to 8 MiB, and several are under way at once; all chunks together stay below half of the memory
+ * budget: at the bound the least recently used idle one goes, and a reader that finds none idle still gets the one it
+ * waits for. A read that needs a chunk is parked at it. */
+#include "internal.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "log.h"
+#include "mem.h"
+
+#define CHUNK_FIRST (1u << 20)
+#define CHUNK_MAX (8u << 20)
+#define AHEAD_MAX (64u << 20)
+
+struct chunk {
+    struct be_read rd;
+    struct work w;
+    struct cache *c;
+    struct cfile *f;            /* ref while fetching */
+    struct extent_source *src;
+    uint64_t src_off;
+    uint64_t len;
+    uint8_t *buf;
+    bool ready, failed, idle_listed, detached, ahead;
+    int status;
+    unsigned users;             /* replies that read buf right now */
+    struct creq *waiters;
+    struct chunk *next_of_file;
+    struct chunk *lru_prev, *lru_next;
+};
+
+/* A read under way. */
+struct reading {
+    struct creq *r;
+    struct cfile *f; /* ref */
+    uint8_t *buf;    /* size bytes, when more than one chunk or kind of bytes is needed */
+    uint64_t done;
+};
+
+static void lru_remove(struct cache *c, struct chunk *k)
+{
+    if (k->lru_prev != NULL) {
+        k->lru_prev->lru_next = k->lru_next;
+    } else {
+        c->chunk_head = k->lru_next;
+    }
+    if (k->lru_next != NULL) {
+        k->lru_next->lru_prev = k->lru_prev;
+    } else {
+        c->chunk_tail = k->lru_prev;
+    }
+    k->lru_prev = k->lru_next = NULL;
+}
+
+static void lru_add(struct cache *c, struct chunk *k)
+{
+    k->lru_prev = c->chunk_tail;
+    k->lru_next = NULL;
+    if (c->chunk_tail != NULL) {
+        c->chunk_tail->lru_next = k;
+    } else {
+        c->chunk_head = k;
+    }
+    c->chunk_tail = k;
+}
+
+static void chunk_free(struct cache *c, struct chunk *k)
+{
+    lru_remove(c, k);
+    c->chunk_bytes -= k->len;
+    extent_source_unref(k->src);
+    free(k->buf);
+    free(k);
+}
+
+static void chunk_detach(struct cache *c, struct cfile *f, struct chunk *k)
+{
+    struct chunk **pp = &f->chunks;
+    while (*pp != k) {
+        pp = &(*pp)->next_of_file;
+    }
+    *pp = k->next_of_file;
+    k->detached = true;
+    k->f = NULL;
+    if (k->ready && k->users == 0) {
+        chunk_free(c, k);
+    }
+}
+
+void reader_drop(struct cache *c, struct cfile *f)
+{
+    mutex_assert_held(&c->lock);
+    struct chunk *next;
+    for (struct chunk *k = f->chunks; k != NULL; k = next) {
+        next = k->next_of_file;
+        if (k->ready && k->waiters == NULL) {
+            chunk_detach(c, f, k);
+        }
+    }
+    f->ra_next = f->ra_window = 0;
+}
+
+void reader_trim(struct cache *c, uint64_t need)
+{
+    mutex_assert_held(&c->lock);
+    uint64_t limit = c->opt.memory / 2;
+    struct chunk *next;
+    for (struct chunk *k = c->chunk_head; k != NULL && c->chunk_bytes + need > limit; k = next) {
+        next = k->lru_next;
+        if (k->ready && k->users == 0 && k->waiters == NULL && !k->detached) {
+            chunk_detach(c, k->f, k);
+        }
+    }
+}
+
+static void reading_step(struct cache *c, struct reading *rd);
+
+#define STALE_TRIES 1000 /* one a scheduler round, 2 ms at least */
+
+void reader_stale(struct cache *c)
+{
+    struct creq *list = c->stale_reads, *next;
+    c->stale_reads = NULL;
+    for (struct creq *r = list; r != NULL; r = next) {
+        next = r->next;
+        reading_step(c, r->priv);
+    }
+}
+
+static void fetch_done(struct be_op *op)
+{
+    struct chunk *k = op->owner;
+    struct cache *c = k->c;
+    cache_lock(c);
+    struct cfile *f = k->f;
+    k->status = op->status;
+    if (op->status == 0 && k->rd.got != k->len) {
+        k->status = -EIO; /* the version is as long as its listing said, or it is not that version */
+    }
+    if (k->status != 0) {
+        char line[512];
+        log_limited(LOG_LEVEL_WARN, "read", k->src->key, 5000, "key=%s offset=%llu: %s", k->src->key,
+                    (unsigned long long)k->src_off,
+                    op->status != 0 ? err_format(&op->err, line, sizeof(line)) : "fewer bytes than the object has");
+        k->status = op->status != 0 && op->err.cls == ERR_PRECOND ? -ESTALE : -EIO;
+        if (op->status != 0 && (op->err.cls == ERR_AUTH || op->err.cls == ERR_ARCHIVED)) {
+            k->status = -EACCES;
+        }
+        k->failed = true;
+    }
+    k->ready = true;
+    be_read_fini(&k->rd);
+    /* Our own commit may just have replaced the version: then the file means the new one, now or in a moment. */
+    struct cident *id = ident_find(c, k->src->remote);
+    const struct ckey *slot = id != NULL ? key_find(c, id, k->src->key) : NULL;
+    bool ours = k->status == -ESTALE && slot != NULL &&
+                (slot->state == FS_COMMITTING || slot->state == FS_UNKNOWN ||
+                 (slot->base.known && slot->base.exists && strcmp(slot->base.o.etag, k->src->etag) != 0));
+    struct creq *waiters = k->waiters, *next;
+    k->waiters = NULL;
+    struct creq *again = NULL;
+    for (struct creq *r = waiters; r != NULL; r = next) {
+        next = r->next;
+        if (k->failed && ours && r->state++ < STALE_TRIES) {
+            r->next = c->stale_reads;
+            c->stale_reads = r;
+            cache_kick_locked(c);
+        } else if (k->failed) {
+            struct reading *rd = r->priv;
+            free(rd->buf);
+            file_unref(c, rd->f);
+            free(rd);
+            creq_end_locked(c, r, k->status);
+        } else {
+            r->next = again;
+            again = r;
+        }
+    }
+    k->users++; /* stays while the waiters take their bytes */
+    for (struct creq *r = again; r != NULL; r = next) {
+        next = r->next;
+        reading_step(c, r->priv);
+    }
+    k->users--;
+    if (k->detached) {
+        if (k->users == 0) {
+            chunk_free(c, k);
+        }
+    } else if (k->failed || (k->f != NULL && k->f->opens == 0)) {
+        chunk_detach(c, k->f, k);
+    }
+    if (f != NULL) {
+        file_unref(c, f);
+    }
+    cache_async_end_locked(c);
+    cache_unlock(c);
+}
+
+static void fetch_run(struct work *w)
+{
+    struct chunk *k = CONTAINER_OF(w, struct chunk, w);
+    cache_lock(k->c);
+    struct cident *id = ident_find(k->c, k->src->remote);
+    cache_unlock(k->c);
+    k->rd.op.key = k->src->key;
+    k->rd.op.lane = k->ahead ? BE_LANE_BIG : BE_LANE_FOREGROUND;
+    k->rd.op.owner = k;
+    k->rd.op.done = fetch_done;
+    k->rd.offset = k->src_off;
+    k->rd.len = (size_t)k->len;
+    k->rd.if_match = k->src->etag[0] != '\0' ? k->src->etag : NULL;
+    k->rd.version_id = k->src->version_id[0] != '\0' ? k->src->version_id : NULL;
+    k->rd.buf = k->buf;
+    if (id == NULL || id->be == NULL || k->buf == NULL) {
+        k->rd.op.status = k->buf == NULL ? -ENOMEM : -EIO;
+        err_set(&k->rd.op.err, ERR_LOCAL, -EIO, "%s", k->buf == NULL ? "no memory" : "its remote is not mounted");
+        fetch_done(&k->rd.op);
+        return;
+    }
+    be_read(id->be, &k->rd);
+}
+
+static struct chunk *chunk_start(struct cache *c, struct cfile *f, struct extent_source *src, uint64_t src_off,
+                                 uint64_t len, bool ahead)
+{
+    reader_trim(c, len);
+    struct chunk *k = mem_zalloc(sizeof(*k));
+    k->c = c;
+    k->f = file_ref(f);
+    k->src = extent_source_ref(src);
+    k->src_off = src_off;
+    k->len = len;
+    k->ahead = ahead;
+    k->buf = malloc(len);
+    k->next_of_file = f->chunks;
+    f->chunks = k;
+    c->chunk_bytes += len;
+    lru_add(c, k);
+    cache_async_begin_locked(c);
+    k->w.run = fetch_run;
+    pool_submit(c->workers, &k->w);
+    return k;
+}
+
+static struct chunk *chunk_find(struct cfile *f, const struct extent_source *src, uint64_t off)
+{
+    for (struct chunk *k = f->chunks; k != NULL; k = k->next_of_file) {
+        if (off >= k->src_off && off < k->src_off + k->len && !k->failed &&
+            (k->src == src || extent_source_same(k->src, src))) {
+            return k;
+        }
+    }
+    return NULL;
+}
+
+/* What an extent's byte at `off` is in its source, and how far the source goes on in one piece. */
+static struct extent_source *locate(struct cfile *f, const struct extent *e, uint64_t off, uint64_t *src_off, uint64_t *end)
+{
+    if (e->kind == EXT_BASE) {
+        *src_off = off;
+        *end = e->off + e->len;
+        return f->base;
+    }
+    *src_off = e->src_off + (off - e->off);
+    *end = e->src_off + e->len;
+    return e->src;
+}
+
+/* Keeps fetches under way ahead of a sequential reader. */
+static void read_ahead(struct cache *c, struct cfile *f, uint64_t pos)
+{
+    if (f->ra_window == 0) {
+        return; /* no stream: its chunks were dropped since, or it never was one */
+    }
+    f->ra_next = MAX(f->ra_next, pos);
+    uint64_t ahead = MIN((uint64_t)AHEAD_MAX, c->opt.memory / 4);
+    ahead = MIN(ahead, f->ra_window * 8);
+    while (f->ra_next < f->map.size && f->ra_next < pos + ahead) {
+        const struct extent *e = extent_find(&f->map, f->ra_next);
+        if (e->kind != EXT_BASE && e->kind != EXT_REMOTE) {
+            f->ra_next = e->off + e->len;
+            continue;
+        }
+        uint64_t so, end;
+        struct extent_source *src = locate(f, e, f->ra_next, &so, &end);
+        uint64_t len = MIN(f->ra_window, end - so);
+        if (chunk_find(f, src, so) == NULL) {
+            if (c->chunk_bytes + len > c->opt.memory / 2) {
+                reader_trim(c, len);
+                if (c->chunk_bytes + len > c->opt.memory / 2) {
+                    return;
+                }
+            }
+            chunk_start(c, f, src, so, len, true);
+        }
+        f->ra_next += len;
+        f->ra_window = MIN(f->ra_window * 2, (uint64_t)CHUNK_MAX);
+    }
+}
+
+struct local_read {
+    struct work w;
+    struct cache *c;
+    struct reading *rd;
+};
+
+/* Ends a read. Under the lock; the reply comes after it. The buffer lives until the reply has been given. */
+static void reading_end(struct cache *c, struct reading *rd, int status)
+{
+    struct creq *r = rd->r;
+    r->done_bytes = status == 0 ? rd->done : 0;
+    r->data = r->buf = rd->buf;
+    file_unref(c, rd->f);
+    free(rd);
+    creq_end_locked(c, r, status);
+}
+
+static void reading_step(struct cache *c, struct reading *rd)
+{
+    mutex_assert_held(&c->lock);
+    struct cfile *f = rd->f;
+    struct creq *r = rd->r;
+    while (rd->done < r->size) {
+        uint64_t pos = r->offset + rd->done;
+        const struct extent *e = extent_find(&f->map, pos);
+        if (e == NULL) {
+            break; /* the end of the file */
+        }
+        uint64_t n = MIN(e->off + e->len - pos, r->size - rd->done);
+        if (e->kind == EXT_HOLE) {
+            memset(rd->buf + rd->done, 0, n);
+            rd->done += n;
+        } else if (e->kind == EXT_PART) {
+            reading_end(c, rd, -EIO); /* those bytes are at the provider, in an upload not yet complete */
+            return;
+        } else if (e->kind == EXT_LOCAL) {
+            uint64_t id = f->spool_id;
+            f->io_users++;
+            mutex_unlock(&c->lock);
+            ssize_t got = spool_read(c->spool, id, rd->buf + rd->done, n, pos);
+            mutex_lock(&c->lock);
+            f->io_users--;
+            if (got != (ssize_t)n) {
+                if (f->spool_id != id) {
+                    continue; /* truncated or evicted meanwhile: look again */
+                }
+                reading_end(c, rd, -EIO);
+                return;
+            }
+            rd->done += n;
+        } else {
+            uint64_t so, end;
+            struct extent_source *src = locate(f, e, pos, &so, &end);
+            struct chunk *k = chunk_find(f, src, so);
+            if (k == NULL) {
+                bool sequential = pos == 0 || (f->ra_next != 0 && pos <= f->ra_next && pos + CHUNK_MAX >= f->ra_next);
+                if (sequential) {
+                    f->ra_window = f->ra_window == 0 ? CHUNK_FIRST : f->ra_window;
+                } else {
+                    f->ra_window = MAX(r->size, 128u << 10);
+                }
+                uint64_t len = MIN(MAX(f->ra_window, n), end - so);
+                k = chunk_start(c, f, src, so, len, false);
+                f->ra_next = MAX(pos + len, sequential ? f->ra_next : 0);
+                f->ra_window = MIN(f->ra_window * 2, (uint64_t)CHUNK_MAX);
+            }
+            if (!k->ready) {
+                r->next = k->waiters;
+                r->priv = rd;
+                k->waiters = r;
+                if (pos > 0) {
+                    read_ahead(c, f, pos);
+                }
+                return;
+            }
+            n = MIN(n, k->src_off + k->len - so);
+            memcpy(rd->buf + rd->done, k->buf + (so - k->src_off), n);
+            rd->done += n;
+            lru_remove(c, k);
+            lru_add(c, k);
+            read_ahead(c, f, pos + n);
+        }
+    }
+    reading_end(c, rd, 0);
+}
+
+void reader_read(struct cache *c, struct creq *r, struct cfile *f)
+{
+    cache_lock(c);
+    if (f->lost) {
+        creq_end_locked(c, r, -EIO);
+        cache_unlock(c);
+        return;
+    }
+    uint64_t size = r->offset >= f->map.size ? 0 : MIN(r->size, f->map.size - r->offset);
+    if (size == 0) {
+        r->done_bytes = 0;
+        r->data = NULL;
+        creq_end_locked(c, r, 0);
+        cache_unlock(c);
+        return;
+    }
+    struct reading *rd = mem_zalloc(sizeof(*rd));
+    rd->r = r;
+    r->size = size;
+    rd->f = file_ref(f);
+    rd->buf = malloc(size);
+    r->priv = rd;
+    if (rd->buf == NULL) {
+        reading_end(c, rd, -ENOMEM);
+    } else {
+        reading_step(c, rd);
+    }
+    cache_unlock(c);
+}

@@ -1,0 +1,227 @@
+/* The scheduler: one thread that picks what is due and sees to deadlines. It starts transfers and never does their work. */
+#include "xfer.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "log.h"
+#include "mem.h"
+
+#define ACTIVE_MAX 512               /* transfers at once, over all remotes */
+#define SCAN_PAUSE_NS 2000000LL      /* at most 500 rounds a second, however many transfers end */
+#define TICK_NS 1000000000LL
+#define DIRTY_ROW_MAX 64             /* unsealed rows journaled a tick */
+
+/* Whether a slot may start now; *ret_wait_ns = when to look again at the latest. Locked. */
+static bool startable(struct cache *c, struct ckey *k, int64_t now, int64_t *ret_wait_ns)
+{
+    struct cident *id = k->ident;
+    if (k->x != NULL) {
+        if (k->x->waiting_commit) {
+            key_free_from_open(c, k, now);
+            commit_retry_locked(k->x);
+        }
+        return false;
+    }
+    if (id->be == NULL || id->paused_until > now || (k->state != FS_DIRTY && k->state != FS_UNKNOWN)) {
+        return false;
+    }
+    struct cfile *f = k->want_absent ? NULL : k->file;
+    if (k->state == FS_DIRTY && f != NULL && f->lost) {
+        struct errinfo e = {0};
+        err_set(&e, ERR_LOCAL, -EIO, "LOST: its local bytes are damaged");
+        key_refused(c, k, FE_LOCAL_FAILED, &e);
+        return false;
+    }
+    if (k->state == FS_DIRTY && f != NULL && !f->sealed && !f->streaming && !f->hydrate) {
+        return false;
+    }
+    for (const struct cref_edge *e = f != NULL ? f->reads : NULL; e != NULL; e = e->next_of_file) {
+        if (e->src != NULL && e->slot != k && (e->slot->state == FS_COMMITTING || e->slot->state == FS_UNKNOWN)) {
+            return false; /* which version it reads is being decided */
+        }
+    }
+    int64_t due = k->hurry ? MIN(k->due_ns, now) : k->due_ns;
+    if (k->state == FS_DIRTY && k->settle_ns > now && (f == NULL || f->gen != k->sent_gen)) {
+        due = MAX(due, k->settle_ns);
+    }
+    if (k->tries > 0) {
+        due = MAX(due, k->due_ns); /* hurry does not shorten a backoff */
+    }
+    if (due > now) {
+        *ret_wait_ns = MIN(*ret_wait_ns, due);
+        return false;
+    }
+    if (c->active_xfers >= ACTIVE_MAX) {
+        return false;
+    }
+    bool big = f != NULL && f->map.size > id->conf->small_file_threshold;
+    if (big ? id->in_flight_big >= id->conf->big_slots : id->in_flight_small >= MAX(id->conf->small_slots * 2, 2u)) {
+        return false;
+    }
+    if (k->state == FS_DIRTY && !(f != NULL && f->hydrate) && !key_may_commit(c, k, now)) {
+        key_free_from_open(c, k, now);
+        key_sources_of_failed(c, k);
+        return false;
+    }
+    return true;
+}
+
+static int64_t scan(struct cache *c, int64_t now)
+{
+    int64_t wait = now + TICK_NS;
+    struct ckey *next;
+    for (struct ckey *k = c->dirty_head; k != NULL; k = next) {
+        next = k->dirty_next;
+        if (startable(c, k, now, &wait)) {
+            k->pins++; /* starting one may end another; the list may change, this slot may not go */
+            xfer_start(c, k);
+            k->pins--;
+        }
+        if (c->active_xfers >= ACTIVE_MAX) {
+            break;
+        }
+    }
+    return wait;
+}
+
+/* Clean bytes are only a cache: they go first. */
+static void make_room(struct cache *c)
+{
+    struct cfile *next;
+    for (struct cfile *f = c->lru_head; f != NULL; f = next) {
+        next = f->lru_next;
+        if (f->io_users == 0 && f->base != NULL && f->parked == NULL) {
+            file_evict(c, f);
+        }
+    }
+}
+
+static void space(struct cache *c, int64_t now)
+{
+    bool high = spool_high(c->spool);
+    if (high) {
+        make_room(c);
+        for (struct ckey *k = c->dirty_head; k != NULL; k = k->dirty_next) {
+            if (k->file != NULL && !k->file->sealed && !k->want_absent) {
+                stream_consider(c, k->file);
+            } else if (k->due_ns > now && k->tries == 0 && k->state == FS_DIRTY && k->file != NULL && k->file->sealed) {
+                k->due_ns = now; /* pressure */
+            }
+        }
+    }
+    bool stuck = high && c->active_xfers == 0 && c->lru_head == NULL && now - c->last_progress_ns > 10 * TICK_NS;
+    struct creq **pp = &c->space_waiters;
+    while (*pp != NULL) {
+        struct creq *r = *pp;
+        if (high && !stuck && r->deadline_ns > now) {
+            pp = &r->next;
+            continue;
+        }
+        *pp = r->next;
+        creq_end_locked(c, r, high ? -ENOSPC : 0);
+    }
+}
+
+static void deadlines(struct cache *c, int64_t now)
+{
+    unsigned rows = 0;
+    struct ckey *next;
+    for (struct ckey *k = c->dirty_head; k != NULL; k = next) {
+        next = k->dirty_next;
+        struct creq **pp = &k->fsync_waiters;
+        while (*pp != NULL) {
+            struct creq *r = *pp;
+            if (r->deadline_ns <= now) {
+                *pp = r->next;
+                creq_end_locked(c, r, -EIO);
+            } else {
+                pp = &r->next;
+            }
+        }
+        struct cfile *f = k->file;
+        if (f != NULL && !f->sealed && !f->keep_row && f->row_due_ns != 0 && f->row_due_ns <= now && rows < DIRTY_ROW_MAX &&
+            k->state == FS_DIRTY && k->x == NULL) {
+            rows++;
+            f->row_due_ns = 0;
+            key_submit_row(c, k);
+        }
+    }
+}
+
+/* Slots that nobody needs any more. A few buckets a tick. */
+static void sweep(struct cache *c, size_t *pos)
+{
+    for (size_t i = 0; i < 512 && c->n_buckets > 0; i++) {
+        *pos = (*pos + 1) & (c->n_buckets - 1);
+        struct ckey *next;
+        for (struct ckey *k = c->keys[*pos]; k != NULL; k = next) {
+            next = k->hash_next;
+            key_drop_if_idle(c, k);
+        }
+    }
+}
+
+/* What was sealed before this time is on disk: after a power cut it can be trusted (rules C5). */
+static void spool_synced(struct cache *c, int64_t wall_ns)
+{
+    if (wall_ns != c->spool_synced_ns && c->dirty_head != NULL) {
+        c->spool_synced_ns = wall_ns;
+        struct jtx *tx = jtx_new();
+        jtx_mark_put(tx, MARK_SPOOL_SYNCED, wall_ns);
+        journal_submit(c->journal, tx, 0, NULL, NULL);
+    }
+}
+
+void *sched_main(void *arg)
+{
+    struct cache *c = arg;
+    int64_t next_tick = 0, last_scan = 0;
+    size_t sweep_pos = 0;
+    pthread_setname_np(pthread_self(), "scheduler");
+    cache_lock(c);
+    while (!c->closing) {
+        int64_t now = time_mono_ns();
+        if (now - last_scan < SCAN_PAUSE_NS) {
+            cache_unlock(c); /* answers first */
+            cache_lock(c);
+            cond_wait_until(&c->sched_cond, &c->lock, last_scan + SCAN_PAUSE_NS);
+            now = time_mono_ns();
+            if (now - last_scan < SCAN_PAUSE_NS) {
+                continue; /* kicked again and again: the pause holds all the same */
+            }
+        }
+        last_scan = now;
+        c->kicked = false;
+        int64_t wait = scan(c, now);
+        space(c, now);
+        reader_stale(c);
+        if (c->opt.bwlimit != 0 && c->mem_waiters != NULL) {
+            if (c->bw_free_ns <= now) {
+                xfer_memory_freed(c);
+            }
+            wait = MIN(wait, MAX(c->bw_free_ns, now + SCAN_PAUSE_NS));
+        }
+        if (now >= next_tick) {
+            next_tick = now + TICK_NS;
+            deadlines(c, now);
+            sweep(c, &sweep_pos);
+            dirs_trim(c);
+            orphans_retry(c, now);
+            cache_unlock(c);
+            int64_t synced = spool_syncfs_tick(c->spool);
+            cache_lock(c);
+            spool_synced(c, synced);
+        }
+        if (c->ready != NULL) {
+            cache_unlock(c);
+            cache_lock(c);
+        }
+        wait = MIN(wait, next_tick);
+        while (!c->kicked && !c->closing && time_mono_ns() < wait) {
+            cond_wait_until(&c->sched_cond, &c->lock, wait);
+        }
+    }
+    cache_unlock(c);
+    return NULL;
+}

@@ -1,0 +1,609 @@
+/* Lost replies, refusals, altered bytes, late requests: the provider ends with the last content, once, and nothing of ours
+ * is taken for somebody else's. */
+#include "harness.h"
+
+#include <errno.h>
+#include <fcntl.h>
+
+#include "mem.h"
+#include "sync.h"
+
+static void ends_clean(struct fx *fx)
+{
+    fx_idle(fx);
+    struct cprogress p = fx_progress(fx);
+    if (p.failed != 0) {
+        fx_report(fx);
+    }
+    assert_int_equal(p.failed, 0);
+}
+
+static void put_reply_lost(void **state)
+{
+    struct fx *fx = *state;
+    fx_fault(fx, 0, BE_WRITE, 0, 1, -EIO, ERR_TRANSIENT, true);
+    fx_text(fx, 0, "f", "arrived");
+    ends_clean(fx);
+    assert_at(fx, 0, "f", "arrived");
+    assert_int_equal(fx_calls(fx, 0, BE_WRITE), 1); /* it was found, not sent twice */
+}
+
+static void put_lost(void **state)
+{
+    struct fx *fx = *state;
+    fx_fault(fx, 0, BE_WRITE, 0, 2, -EIO, ERR_TRANSIENT, false);
+    fx_text(fx, 0, "f", "again");
+    ends_clean(fx);
+    assert_at(fx, 0, "f", "again");
+    assert_int_equal(fx_calls(fx, 0, BE_WRITE), 3);
+}
+
+/* Our own late version is no conflict, whatever was written since (style-anchors, dirty file). */
+static void put_reply_lost_then_rewritten(void **state)
+{
+    struct fx *fx = *state;
+    for (int i = 0; i < 4; i++) {
+        be_fault_clear(fx->fault[0]);
+        fx_fault(fx, 0, BE_WRITE, 0, 1, -EIO, ERR_TRANSIENT, true);
+        fx_text(fx, 0, "f", "one");
+        cache_hurry(fx->c, NULL);
+        while (fx_calls(fx, 0, BE_WRITE) < 1 + 2 * (unsigned)i) {
+            fx_sleep_ms(2);
+        }
+        fx_sleep_ms(50);
+        if (i == 1) {
+            assert_int_equal(fx_unlink(fx, 0, "f"), 0);
+        } else if (i == 2) {
+            assert_int_equal(fx_rename(fx, 0, "f", "moved", 0), 0);
+        }
+        fx_text(fx, 0, "f", i == 3 ? "of another length" : "two");
+        ends_clean(fx);
+        assert_at(fx, 0, "f", i == 3 ? "of another length" : "two");
+        assert_at(fx, 0, "moved", i >= 2 ? "one" : NULL);
+        if (i == 2) {
+            return; /* the PUT of "moved" counts too */
+        }
+    }
+}
+
+/* Copied from a file while its commit was out, from bytes it had moved within itself: the version they were in is gone
+ * afterwards, and they are found in the new one. */
+static void copied_while_committed(void **state)
+{
+    struct fx *fx = *state;
+    for (int i = 0; i < 8; i++) {
+        bool lost = i & 1, rewritten = i & 2, restarted = i & 4;
+        char key[] = {'a', (char)('0' + i), '\0'}, copy[] = {'b', (char)('0' + i), '\0'};
+        struct chandle *a, *b;
+        fx_at_put(fx, 0, key, "0123456789"); /* bytes that are only there */
+        assert_int_equal(fx_openf(fx, 0, key, O_RDWR, &a), 0);
+        assert_int_equal(fx_range(fx, a, 0, a, 10, 5), 5);
+        assert_int_equal(fx_write(fx, a, 0, "ab", 2), 0);
+        unsigned before = fx_calls(fx, 0, BE_WRITE);
+        if (lost) {
+            fx_fault(fx, 0, BE_WRITE, 0, 1, -EIO, ERR_TRANSIENT, true);
+            fx_fault(fx, 0, BE_STAT, 0, 1, -EIO, ERR_TRANSIENT, false);
+        } else {
+            fx_delay(fx, 0, BE_WRITE, 0, 1, 300);
+        }
+        assert_int_equal(fx_flush(fx, a), 0);
+        cache_hurry(fx->c, NULL);
+        while (fx_calls(fx, 0, BE_WRITE) == before) {
+            fx_sleep_ms(2);
+        }
+        fx_sleep_ms(20);
+        assert_int_equal(fx_create(fx, 0, copy, &b), 0);
+        assert_int_equal(fx_range(fx, a, 2, b, 0, 12), 12);
+        assert_int_equal(fx_end(fx, b), 0);
+        if (rewritten) {
+            assert_int_equal(fx_write(fx, a, 5, "xyz", 3), 0);
+        }
+        assert_int_equal(fx_end(fx, a), 0);
+        if (restarted) {
+            fx_close(fx);
+            fx_open(fx);
+        }
+        ends_clean(fx);
+        assert_at(fx, 0, key, rewritten ? "ab234xyz8901234" : "ab2345678901234");
+        assert_at(fx, 0, copy, "234567890123");
+        be_fault_clear(fx->fault[0]);
+    }
+}
+
+/* Nothing different goes out while an attempt without an answer may still arrive, though its repetition succeeded. */
+static void repeated_request_may_still_arrive(void **state)
+{
+    struct fx *fx = *state;
+    const struct be_fault_rule put = {.kind = BE_WRITE, .times = 1, .stray = true};
+    const struct be_fault_rule gone = {.kind = BE_REMOVE, .times = 1, .stray = true};
+    be_fault_add(fx->fault[0], &put);
+    be_fault_add(fx->fault[0], &gone);
+    fx_text(fx, 0, "f", "one");
+    ends_clean(fx);
+    int64_t sent = time_mono_ns();
+    assert_int_equal(fx_unlink(fx, 0, "f"), 0);
+    ends_clean(fx);
+    assert_true(time_mono_ns() - sent > 300 * INT64_C(1000000)); /* of 400 */
+    assert_at(fx, 0, "f", NULL);
+    sent = time_mono_ns();
+    fx_text(fx, 0, "f", "two");
+    ends_clean(fx);
+    assert_true(time_mono_ns() - sent > 300 * INT64_C(1000000));
+    assert_at(fx, 0, "f", "two");
+}
+
+/* b is open and holds an unfinished copy of a, taken while b's earlier content was on its way: an fsync of a new a does not
+ * wait for b to be closed, and what is written to b meanwhile is not overwritten by what is fetched. */
+static void fsync_of_a_source_held_open(void **state)
+{
+    struct fx *fx = *state;
+    struct chandle *a, *b;
+    fx_at_put(fx, 0, "a", "old bytes of a");
+    assert_int_equal(fx_create(fx, 0, "b", &b), 0);
+    assert_int_equal(fx_write(fx, b, 0, "first", 5), 0);
+    unsigned before = fx_calls(fx, 0, BE_WRITE);
+    fx_delay(fx, 0, BE_WRITE, 0, 1, 300);
+    assert_int_equal(fx_flush(fx, b), 0);
+    cache_hurry(fx->c, NULL);
+    while (fx_calls(fx, 0, BE_WRITE) == before) {
+        fx_sleep_ms(2);
+    }
+    assert_int_equal(fx_openf(fx, 0, "a", O_RDWR, &a), 0);
+    assert_int_equal(fx_range(fx, a, 0, b, 0, 14), 14);
+    assert_int_equal(fx_write(fx, a, 0, "new", 3), 0);
+    assert_int_equal(fx_fsync(fx, a), 0);
+    assert_at(fx, 0, "a", "new bytes of a");
+    fx_delay(fx, 0, BE_READ, 0, 1, 100);
+    assert_int_equal(fx_write(fx, b, 4, "BYTES", 5), 0);
+    assert_int_equal(fx_end(fx, b), 0);
+    assert_int_equal(fx_end(fx, a), 0);
+    ends_clean(fx);
+    assert_at(fx, 0, "b", "old BYTES of a");
+}
+
+static void put_reply_lost_then_gone(void **state)
+{
+    struct fx *fx = *state;
+    fx_fault(fx, 0, BE_WRITE, 0, 1, -EIO, ERR_TRANSIENT, true);
+    fx_text(fx, 0, "f", "one");
+    cache_hurry(fx->c, NULL);
+    while (fx_calls(fx, 0, BE_WRITE) < 1) {
+        fx_sleep_ms(2);
+    }
+    fx_sleep_ms(50);
+    assert_int_equal(fx_unlink(fx, 0, "f"), 0);
+    ends_clean(fx);
+    assert_at(fx, 0, "f", NULL);
+}
+
+static void lost_then_moved(void **state)
+{
+    struct fx *fx = *state;
+    fx_fault(fx, 0, BE_WRITE, 0, 1, -EIO, ERR_TRANSIENT, true);
+    fx_text(fx, 0, "f", "one");
+    cache_hurry(fx->c, NULL);
+    while (fx_calls(fx, 0, BE_WRITE) < 1) {
+        fx_sleep_ms(2);
+    }
+    fx_sleep_ms(50);
+    assert_int_equal(fx_rename(fx, 0, "f", "g", 0), 0);
+    ends_clean(fx);
+    assert_at(fx, 0, "g", "one");
+    assert_at(fx, 0, "f", NULL);
+}
+
+static void delete_reply_lost(void **state)
+{
+    struct fx *fx = *state;
+    fx_at_put(fx, 0, "f", "x");
+    fx_fault(fx, 0, BE_REMOVE, 0, 1, -EIO, ERR_TRANSIENT, true);
+    assert_int_equal(fx_unlink(fx, 0, "f"), 0);
+    ends_clean(fx);
+    assert_at(fx, 0, "f", NULL);
+    fx_at_put(fx, 0, "g", "x");
+    be_fault_clear(fx->fault[0]);
+    fx_fault(fx, 0, BE_REMOVE, 0, 1, -EIO, ERR_TRANSIENT, true);
+    assert_int_equal(fx_unlink(fx, 0, "g"), 0);
+    cache_hurry(fx->c, NULL);
+    fx_sleep_ms(100);
+    fx_text(fx, 0, "g", "made again");
+    ends_clean(fx);
+    assert_at(fx, 0, "g", "made again");
+}
+
+static void copy_reply_lost(void **state)
+{
+    struct fx *fx = *state;
+    fx_at_put(fx, 0, "s", "source");
+    fx_fault(fx, 1, BE_COPY, 0, 1, -EIO, ERR_TRANSIENT, true);
+    assert_int_equal(fx_cp(fx, 0, "s", 1, "t"), 0);
+    assert_int_equal(fx_unlink(fx, 0, "s"), 0);
+    ends_clean(fx);
+    assert_at(fx, 1, "t", "source");
+    assert_at(fx, 0, "s", NULL);
+    assert_int_equal(fx_calls(fx, 1, BE_COPY), 1);
+}
+
+static void rename_reply_lost(void **state)
+{
+    struct fx *fx = *state;
+    fx_at_put(fx, 0, "a", "moved");
+    fx_fault(fx, 0, BE_COPY, 0, 1, -EIO, ERR_TRANSIENT, true);
+    fx_fault(fx, 0, BE_REMOVE, 0, 1, -EIO, ERR_TRANSIENT, true);
+    assert_int_equal(fx_rename(fx, 0, "a", "b", 0), 0);
+    ends_clean(fx);
+    assert_at(fx, 0, "b", "moved");
+    assert_at(fx, 0, "a", NULL);
+}
+
+static void put_big(struct fx *fx, const char *key, unsigned seed)
+{
+    size_t n = 5 * (size_t)FX_THRESHOLD + 17;
+    char *big = malloc(n);
+    fx_pattern(big, n, 0, seed);
+    assert_int_equal(fx_put(fx, 0, key, big, n), 0);
+    free(big);
+}
+
+static void assert_big(struct fx *fx, const char *key, unsigned seed)
+{
+    size_t n = 5 * (size_t)FX_THRESHOLD + 17;
+    char *big = malloc(n), *got = malloc(n + 1);
+    fx_pattern(big, n, 0, seed);
+    assert_int_equal(fx_at(fx, 0, key, got, n + 1), n);
+    assert_memory_equal(got, big, n);
+    free(big);
+    free(got);
+    assert_int_equal(fx_at_uploads(fx, 0), 0);
+}
+
+/* The same bytes once more, long after the target was looked at: it is looked at again, and no byte moves. */
+static void same_again_after_a_while(void **state)
+{
+    struct fx *fx = *state;
+    fx_close(fx);
+    fx->opt.list_ttl_ms = 1;
+    fx_open(fx);
+    put_big(fx, "f", 1);
+    ends_clean(fx);
+    unsigned parts = fx_calls(fx, 0, BE_MP_PART);
+    assert_true(parts > 1);
+    put_big(fx, "f", 1);
+    fx_sleep_ms(20);
+    ends_clean(fx);
+    assert_int_equal(fx_calls(fx, 0, BE_MP_PART), parts);
+    assert_big(fx, "f", 1);
+}
+
+static void complete_reply_lost(void **state)
+{
+    struct fx *fx = *state;
+    fx_fault(fx, 0, BE_MP_COMMIT, 0, 1, -EIO, ERR_TRANSIENT, true);
+    put_big(fx, "big", 1);
+    ends_clean(fx);
+    assert_big(fx, "big", 1);
+    assert_int_equal(fx_calls(fx, 0, BE_MP_COMMIT), 1);
+}
+
+static void complete_reply_lost_then_rewritten(void **state)
+{
+    struct fx *fx = *state;
+    fx_fault(fx, 0, BE_MP_COMMIT, 0, 1, -EIO, ERR_TRANSIENT, true);
+    put_big(fx, "big", 1);
+    cache_hurry(fx->c, NULL);
+    while (fx_calls(fx, 0, BE_MP_COMMIT) < 1) {
+        fx_sleep_ms(2);
+    }
+    fx_sleep_ms(50);
+    put_big(fx, "big", 2);
+    ends_clean(fx);
+    assert_big(fx, "big", 2);
+}
+
+static void parts_fail_and_begin_lost(void **state)
+{
+    struct fx *fx = *state;
+    fx_fault(fx, 0, BE_MP_PART, 2, 1, -EIO, ERR_TRANSIENT, false);
+    fx_fault(fx, 0, BE_MP_PART, 1, 1, -EIO, ERR_TRANSIENT, true);
+    put_big(fx, "big", 3);
+    ends_clean(fx);
+    assert_big(fx, "big", 3);
+    assert_in_range(fx_calls(fx, 0, BE_MP_PART), 6, 8); /* finished parts are not sent again */
+    assert_int_equal(fx_calls(fx, 0, BE_MP_BEGIN), 1);
+}
+
+/* Begun, its id never learnt, and then not wanted any more: it is looked for until it is found, over restarts. */
+static void begin_lost_and_superseded(void **state)
+{
+    struct fx *fx = *state;
+    fx_fault(fx, 0, BE_MP_BEGIN, 0, 1, -EIO, ERR_TRANSIENT, true);
+    put_big(fx, "f", 1);
+    cache_hurry(fx->c, NULL);
+    while (fx_at_uploads(fx, 0) == 0) {
+        fx_sleep_ms(2);
+    }
+    fx_sleep_ms(50);
+    fx_fault(fx, 0, BE_MP_UPLOADS, 0, 100, -EIO, ERR_TRANSIENT, false);
+    fx_text(fx, 0, "f", "small");
+    ends_clean(fx);
+    assert_at(fx, 0, "f", "small");
+    assert_int_equal(fx_at_uploads(fx, 0), 1);
+    fx_close(fx);
+    fx_open(fx);
+    for (int i = 0; i < 1000 && fx_at_uploads(fx, 0) > 0; i++) {
+        fx_sleep_ms(5);
+    }
+    assert_int_equal(fx_at_uploads(fx, 0), 0);
+    assert_at(fx, 0, "f", "small");
+}
+
+/* A begin that was repeated within one call may have begun two: the other one is found, and the one in use is left alone. */
+static void begin_repeated(void **state)
+{
+    struct fx *fx = *state;
+    const struct be_fault_rule twice = {.kind = BE_MP_BEGIN, .times = 1, .stray = true};
+    be_fault_add(fx->fault[0], &twice);
+    unsigned searches = fx_calls(fx, 0, BE_MP_UPLOADS);
+    put_big(fx, "f", 2);
+    ends_clean(fx);
+    assert_big(fx, "f", 2);
+    assert_true(fx_calls(fx, 0, BE_MP_UPLOADS) > searches);
+    assert_int_equal(fx_at_uploads(fx, 0), 0);
+}
+
+/* The object that is found is the small content's, not what the upload begun before would have made. */
+static void put_reply_lost_beside_an_upload(void **state)
+{
+    struct fx *fx = *state;
+    fx_fault(fx, 0, BE_MP_COMMIT, 0, 1, -EIO, ERR_TRANSIENT, false);
+    fx_fault(fx, 0, BE_STAT, 0, 1, -EIO, ERR_TRANSIENT, false);
+    put_big(fx, "f", 1);
+    cache_hurry(fx->c, NULL);
+    while (fx_calls(fx, 0, BE_MP_COMMIT) == 0) {
+        fx_sleep_ms(2);
+    }
+    fx_fault(fx, 0, BE_WRITE, 0, 1, -EIO, ERR_TRANSIENT, true);
+    fx_text(fx, 0, "f", "small");
+    ends_clean(fx);
+    assert_at(fx, 0, "f", "small");
+    CLEANUP(mem_freep) char *md5 = fx_at_meta(fx, 0, "f", "meta-md5");
+    assert_string_equal(md5, "eb5c1399a871211c7e7ed732d15e3a8b");
+    assert_int_equal(fx_at_uploads(fx, 0), 0);
+}
+
+static void superseded_upload_is_aborted(void **state)
+{
+    struct fx *fx = *state;
+    fx_delay(fx, 0, BE_MP_PART, 3, 1, 300);
+    put_big(fx, "big", 4);
+    cache_hurry(fx->c, NULL);
+    while (fx_calls(fx, 0, BE_MP_PART) < 4) {
+        fx_sleep_ms(2);
+    }
+    fx_text(fx, 0, "big", "small now");
+    ends_clean(fx);
+    assert_at(fx, 0, "big", "small now");
+    for (int i = 0; i < 100 && fx_at_uploads(fx, 0) > 0; i++) {
+        fx_sleep_ms(10); /* the abort goes behind */
+    }
+    assert_int_equal(fx_at_uploads(fx, 0), 0);
+    put_big(fx, "gone", 5);
+    be_fault_clear(fx->fault[0]);
+    fx_delay(fx, 0, BE_MP_PART, 3, 1, 300);
+    cache_hurry(fx->c, NULL);
+    fx_sleep_ms(150);
+    assert_int_equal(fx_unlink(fx, 0, "gone"), 0);
+    ends_clean(fx);
+    assert_at(fx, 0, "gone", NULL);
+    for (int i = 0; i < 100 && fx_at_uploads(fx, 0) > 0; i++) {
+        fx_sleep_ms(10);
+    }
+    assert_int_equal(fx_at_uploads(fx, 0), 0);
+}
+
+static void refused_key_others_go_on(void **state)
+{
+    struct fx *fx = *state;
+    fx_fault(fx, 0, BE_WRITE, 0, 1, -EACCES, ERR_AUTH, false);
+    fx_text(fx, 0, "no", "1");
+    fx_idle(fx);
+    fx_text(fx, 0, "yes", "2");
+    fx_idle(fx);
+    assert_at(fx, 0, "yes", "2");
+    assert_at(fx, 0, "no", NULL);
+    assert_int_equal(fx_progress(fx).failed, 1);
+    CLEANUP(buf_fini) struct buf b = BUF_INIT;
+    assert_int_equal(cache_errors(fx->c, NULL, &b), 0);
+    assert_non_null(strstr(buf_str(&b), "InjectedFault"));
+    assert_non_null(strstr(buf_str(&b), "no"));
+    /* BLOCKED files accept write, rename, unlink (rules B9) */
+    fx_text(fx, 0, "no", "3");
+    ends_clean(fx);
+    assert_at(fx, 0, "no", "3");
+}
+
+static void blocked_file_moves_and_goes(void **state)
+{
+    struct fx *fx = *state;
+    fx_fault(fx, 0, BE_WRITE, 0, 2, -EACCES, ERR_AUTH, false);
+    fx_text(fx, 0, "m", "moved");
+    fx_text(fx, 0, "u", "unlinked");
+    fx_idle(fx);
+    assert_int_equal(fx_progress(fx).failed, 2);
+    assert_int_equal(fx_rename(fx, 0, "m", "n", 0), 0);
+    assert_int_equal(fx_unlink(fx, 0, "u"), 0);
+    ends_clean(fx);
+    assert_at(fx, 0, "n", "moved");
+    assert_at(fx, 0, "u", NULL);
+    assert_at(fx, 0, "m", NULL);
+}
+
+static void altered_on_the_way(void **state)
+{
+    struct fx *fx = *state;
+    fx_fault(fx, 0, BE_WRITE, 0, 1, -EIO, ERR_INTEGRITY, false);
+    fx_text(fx, 0, "f", "bytes");
+    ends_clean(fx);
+    assert_at(fx, 0, "f", "bytes");
+}
+
+static void source_changes_whole(void **state)
+{
+    struct fx *fx = *state;
+    fx_at_put(fx, 0, "s", "version one");
+    assert_int_equal(fx_cp(fx, 0, "s", 1, "t"), 0);
+    fx_at_put(fx, 0, "s", "and version two");
+    ends_clean(fx);
+    assert_at(fx, 1, "t", "and version two");
+}
+
+static void source_changes_part(void **state)
+{
+    struct fx *fx = *state;
+    struct chandle *in, *out;
+    fx_at_put(fx, 0, "s", "version one");
+    assert_int_equal(fx_lookup(fx, 0, "s", NULL), 0);
+    assert_int_equal(fx_openf(fx, 0, "s", O_RDONLY, &in), 0);
+    assert_int_equal(fx_create(fx, 1, "t", &out), 0);
+    assert_int_equal(fx_range(fx, in, 0, out, 0, 7), 7);
+    assert_int_equal(fx_write(fx, out, 7, "!", 1), 0);
+    assert_int_equal(fx_end(fx, out), 0);
+    assert_int_equal(fx_end(fx, in), 0);
+    fx_at_put(fx, 0, "s", "VERSION TWO");
+    fx_idle(fx);
+    assert_int_equal(fx_progress(fx).failed, 1);
+    assert_at(fx, 1, "t", NULL); /* never a mixture */
+}
+
+static void source_gone(void **state)
+{
+    struct fx *fx = *state;
+    fx_at_put(fx, 0, "s", "one");
+    assert_int_equal(fx_cp(fx, 0, "s", 1, "t"), 0);
+    struct be_remove q = {.op = {.key = "s"}};
+    assert_int_equal(BE_SYNC(fx->look[0], be_remove, &q), 0);
+    fx_idle(fx);
+    assert_int_equal(fx_progress(fx).failed, 1);
+    assert_at(fx, 1, "t", NULL);
+}
+
+static void foreign_writer(void **state)
+{
+    struct fx *fx = *state;
+    fx_text(fx, 0, "f", "ours");
+    ends_clean(fx);
+    fx_at_put(fx, 0, "f", "theirs");
+    fx_text(fx, 0, "f", "ours again");
+    fx_idle(fx);
+    assert_int_equal(fx_progress(fx).failed, 1); /* not overwritten unseen */
+    assert_at(fx, 0, "f", "theirs");
+    unsigned n;
+    assert_int_equal(cache_retry(fx->c, NULL, &n), 0);
+    ends_clean(fx);
+    assert_at(fx, 0, "f", "ours again");
+}
+
+/* A move's deletion is for the version that was moved (rules B6). */
+static void foreign_version_of_moved(void **state)
+{
+    struct fx *fx = *state;
+    fx_at_put(fx, 0, "a", "moved");
+    fx_delay(fx, 0, BE_REMOVE, 0, 1, 300);
+    assert_int_equal(fx_rename(fx, 0, "a", "b", 0), 0);
+    cache_hurry(fx->c, NULL);
+    while (!fx_at_is(fx, 0, "b", "moved")) {
+        fx_sleep_ms(2);
+    }
+    fx_at_put(fx, 0, "a", "theirs");
+    fx_idle(fx);
+    assert_at(fx, 0, "a", "theirs");
+    assert_at(fx, 0, "b", "moved");
+}
+
+static void late_requests(void **state)
+{
+    struct fx *fx = *state;
+    char text[32];
+    for (int round = 0; round < 12; round++) {
+        be_fault_clear(fx->fault[0]);
+        fx_delay(fx, 0, round % 2 ? BE_WRITE : BE_KINDS, 0, 0, 20 + 10 * (unsigned)round % 50);
+        for (int i = 0; i < 8; i++) {
+            (void)snprintf(text, sizeof(text), "round %d, %d", round, i);
+            fx_text(fx, 0, "f", text);
+            cache_hurry(fx->c, NULL);
+            fx_sleep_ms((unsigned)(i * 13 + round * 7) % 40);
+            if (i == 4 && round % 3 == 0) {
+                assert_int_equal(fx_unlink(fx, 0, "f"), 0);
+                cache_hurry(fx->c, NULL);
+            }
+        }
+        ends_clean(fx);
+        assert_at(fx, 0, "f", text);
+    }
+}
+
+/* New content over a file that was being streamed, while one of its parts is still on its way: that part does not take the
+ * place of the new bytes. */
+static void streamed_then_truncated(void **state)
+{
+    struct fx *fx = *state;
+    const size_t n = 8 * (size_t)FX_THRESHOLD;
+    CLEANUP(mem_freep) char *old = malloc(n), *fresh = malloc(n), *got = malloc(n + 1);
+    struct chandle *h, *again;
+    fx_pattern(old, n, 0, 1);
+    fx_pattern(fresh, n, 0, 2);
+    fx_close(fx);
+    fx->opt.cache_size = 2 * n;
+    fx_open(fx);
+    fx_delay(fx, 0, BE_MP_PART, 3, 1, 300);
+    assert_int_equal(fx_create(fx, 0, "f", &h), 0);
+    for (size_t off = 0; fx_calls(fx, 0, BE_MP_PART) < 4; off += FX_THRESHOLD) {
+        assert_int_equal(fx_write(fx, h, off, old + off % n, FX_THRESHOLD), 0);
+    }
+    assert_int_equal(fx_openf(fx, 0, "f", O_WRONLY | O_TRUNC, &again), 0);
+    assert_int_equal(fx_write(fx, again, 0, fresh, n), 0);
+    fx_sleep_ms(400); /* it has arrived */
+    assert_int_equal(fx_end(fx, again), 0);
+    assert_int_equal(fx_end(fx, h), 0);
+    ends_clean(fx);
+    assert_int_equal(fx_at(fx, 0, "f", got, n + 1), n);
+    assert_memory_equal(got, fresh, n);
+    for (int i = 0; i < 400 && fx_at_uploads(fx, 0) > 0; i++) {
+        fx_sleep_ms(5);
+    }
+    assert_int_equal(fx_at_uploads(fx, 0), 0);
+}
+
+/* A crash in memory: the cache is closed in the middle, and opened again. */
+static void closed_in_the_middle(void **state)
+{
+    struct fx *fx = *state;
+    fx_fault(fx, 0, BE_WRITE, 0, 1, -EIO, ERR_TRANSIENT, true);
+    fx_text(fx, 0, "f", "one");
+    cache_hurry(fx->c, NULL);
+    while (fx_calls(fx, 0, BE_WRITE) < 1) {
+        fx_sleep_ms(2);
+    }
+    fx_sleep_ms(50);
+    fx_text(fx, 0, "f", "two"); /* UNKNOWN with newer content in the journal */
+    fx_close(fx);
+    fx_open(fx);
+    ends_clean(fx);
+    assert_at(fx, 0, "f", "two");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+#define T(name) cmocka_unit_test_setup_teardown(name, fx_setup, fx_teardown)
+        T(put_reply_lost), T(put_lost), T(put_reply_lost_then_rewritten), T(put_reply_lost_then_gone),
+        T(lost_then_moved), T(copied_while_committed), T(fsync_of_a_source_held_open), T(repeated_request_may_still_arrive),
+        T(delete_reply_lost), T(copy_reply_lost), T(rename_reply_lost), T(complete_reply_lost), T(same_again_after_a_while),
+        T(complete_reply_lost_then_rewritten), T(parts_fail_and_begin_lost), T(begin_lost_and_superseded), T(put_reply_lost_beside_an_upload), T(begin_repeated),
+        T(superseded_upload_is_aborted),
+        T(refused_key_others_go_on), T(blocked_file_moves_and_goes), T(altered_on_the_way), T(source_changes_whole),
+        T(source_changes_part), T(source_gone), T(foreign_writer), T(foreign_version_of_moved), T(late_requests),
+        T(streamed_then_truncated), T(closed_in_the_middle),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

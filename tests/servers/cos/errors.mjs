@@ -1,0 +1,7 @@
+// An answer which is not a success. `extra` adds elements to the body, `headers` to the head.
+export class CosError extends Error {
+    constructor(status, code, message, extra = {}, headers = {}) {
+        super(message);
+        Object.assign(this, { status, code, extra, headers });
+    }
+}

@@ -1,0 +1,221 @@
+/* Every signature of the S3 and COS vectors, with its intermediate texts. */
+#include "vectors.h"
+
+#include "mem.h"
+#include "sign.h"
+
+static struct sign_key key_of(const json_t *all, const char *id, const char *secret)
+{
+    const json_t *c = json_object_get(all, "credentials");
+    const char *s = vector_text(c, secret);
+    return (struct sign_key){vector_text(c, id), s, strlen(s)};
+}
+
+/* The vectors' SDKs choose which headers to sign; give the signer those. `list` is "a;b;c". */
+static void only_listed(struct kvlist *headers, const char *list)
+{
+    CLEANUP(kv_fini) struct kvlist kept = {0};
+    for (size_t i = 0; i < headers->n; i++) {
+        const char *name = headers->items[i].name;
+        size_t n = strlen(name);
+        for (const char *p = list; *p; p += strcspn(p, ";"), p += *p == ';') {
+            if (strcspn(p, ";") == n && strncasecmp(p, name, n) == 0) {
+                kv_set(&kept, name, headers->items[i].value);
+            }
+        }
+    }
+    kv_copy(headers, &kept);
+}
+
+/* What stands in `s` after `name`, up to one of `ends`. */
+static char *value_after(const char *s, const char *name, const char *ends)
+{
+    const char *p = strstr(s, name);
+    assert_non_null(p);
+    p += strlen(name);
+    return mem_strndup(p, strcspn(p, ends));
+}
+
+/* Query parameters of a URL, decoded, but for `without`. */
+static void query_of_url(const char *url, const char *without, struct kvlist *ret)
+{
+    const char *p = strchr(url, '?');
+    for (p = p ? p + 1 : ""; *p; p += strcspn(p, "&"), p += *p == '&') {
+        size_t n = strcspn(p, "&"), eq = strcspn(p, "=&");
+        CLEANUP(buf_fini) struct buf name = BUF_INIT;
+        CLEANUP(buf_fini) struct buf value = BUF_INIT;
+        assert_int_equal(url_decode(&name, p, eq, false), 0);
+        assert_int_equal(url_decode(&value, p + MIN(eq + 1, n), n - MIN(eq + 1, n), false), 0);
+        if (strcmp(buf_str(&name), without) != 0) {
+            kv_set(ret, buf_str(&name), buf_str(&value));
+        }
+    }
+}
+
+static void check_v4(const json_t *all, const json_t *c)
+{
+    struct sign_key key = key_of(all, "access_key_id", "secret_access_key");
+    const json_t *e = json_object_get(c, "expected");
+    const char *authorization = vector_text(e, "authorization"), *url = vector_text(e, "url");
+    CLEANUP(kv_fini) struct kvlist query = {0};
+    CLEANUP(kv_fini) struct kvlist headers = {0};
+    CLEANUP(sign_out_fini) struct sign_out out = {0};
+    kv_set(&headers, "host", vector_text(c, "host")); /* not among the headers of presigned URLs */
+    vector_kvs(json_object_get(c, "headers"), &headers);
+    const char *region = vector_text(c, "region");
+    CLEANUP(mem_freep) char *listed = NULL;
+    CLEANUP(mem_freep) char *hash = NULL;
+    if (url[0] != '\0') {
+        query_of_url(url, "X-Amz-Signature", &query);
+        listed = mem_strdup(kv_get(&query, "X-Amz-SignedHeaders"));
+    } else {
+        vector_kvs(json_object_get(c, "query"), &query);
+        listed = value_after(authorization, "SignedHeaders=", ",");
+        hash = mem_strdup(kv_get(&headers, "x-amz-content-sha256"));
+    }
+    char date[SIGN_DATE_SIZE];
+    sign_date_iso(json_integer_value(json_object_get(c, "time")), date);
+    only_listed(&headers, listed);
+    struct sign_req req = {vector_text(c, "method"), vector_text(c, "path"), &query, &headers};
+    if (region[0] == '\0') {
+        region = vector_text(all, "region");
+    }
+    assert_int_equal(
+        sign_v4(&sign_v4_aws, &req, &key, region, date, hash ? hash : "UNSIGNED-PAYLOAD", &out), 0);
+    assert_string_equal(buf_str(&out.canonical), vector_text(c, "canonical_request"));
+    assert_string_equal(buf_str(&out.to_sign), vector_text(c, "string_to_sign"));
+    if (url[0] != '\0') {
+        CLEANUP(mem_freep) char *signature = value_after(url, "X-Amz-Signature=", "&");
+        assert_string_equal(out.signature, signature);
+    } else {
+        assert_string_equal(buf_str(&out.authorization), authorization);
+    }
+}
+
+static void check_v2(const json_t *all, const json_t *c)
+{
+    struct sign_key key = key_of(all, "access_key_id", "secret_access_key");
+    const json_t *e = json_object_get(c, "expected");
+    const char *bucket = vector_text(c, "bucket"), *host = vector_text(c, "host");
+    CLEANUP(kv_fini) struct kvlist query = {0};
+    CLEANUP(kv_fini) struct kvlist headers = {0};
+    CLEANUP(sign_out_fini) struct sign_out out = {0};
+    vector_kvs(json_object_get(c, "headers"), &headers);
+    vector_kvs(json_object_get(c, "query"), &query);
+    char expires[32] = "";
+    if (json_object_get(c, "expires")) {
+        (void)snprintf(expires, sizeof(expires), "%lld",
+                       (long long)json_integer_value(json_object_get(c, "expires")));
+    }
+    bool virtual_host = strncmp(host, bucket, strlen(bucket)) == 0 && host[strlen(bucket)] == '.';
+    struct sign_req req = {vector_text(c, "method"), vector_text(c, "path"), &query, &headers};
+    assert_int_equal(sign_v2(&sign_v2_aws, &req, &key, virtual_host ? bucket : NULL,
+                             expires[0] != '\0' ? expires : NULL, &out),
+                     0);
+    assert_string_equal(buf_str(&out.to_sign), vector_text(c, "string_to_sign"));
+    if (expires[0] != '\0') {
+        CLEANUP(buf_fini) struct buf encoded = BUF_INIT;
+        CLEANUP(mem_freep) char *signature = value_after(vector_text(e, "url"), "Signature=", "&");
+        assert_int_equal(url_encode(&encoded, out.signature, strlen(out.signature), false), 0);
+        assert_string_equal(buf_str(&encoded), signature);
+    } else {
+        assert_string_equal(buf_str(&out.authorization), vector_text(e, "authorization"));
+    }
+}
+
+static void s3_vectors(void **state)
+{
+    (void)state;
+    json_t *all = vectors_load("s3"), *c;
+    size_t i, v4 = 0, v2 = 0;
+    json_array_foreach(json_object_get(all, "cases"), i, c)
+    {
+        print_message("# %s\n", vector_text(c, "name"));
+        if (json_integer_value(json_object_get(c, "sig_version")) == 4) {
+            check_v4(all, c);
+            v4++;
+        } else {
+            check_v2(all, c);
+            v2++;
+        }
+    }
+    assert_int_equal(v4, 41);
+    assert_int_equal(v2, 12);
+    json_decref(all);
+}
+
+static void cos_vectors(void **state)
+{
+    (void)state;
+    json_t *all = vectors_load("cos"), *c;
+    struct sign_key key = key_of(all, "secret_id", "secret_key");
+    size_t i;
+    json_array_foreach(json_object_get(all, "cases"), i, c)
+    {
+        const json_t *e = json_object_get(c, "expected");
+        const char *authorization = vector_text(e, "authorization"), *url = vector_text(e, "url");
+        const char *whole = url[0] != '\0' ? url : authorization;
+        CLEANUP(mem_freep) char *names = value_after(whole, "q-header-list=", "&");
+        CLEANUP(mem_freep) char *signature = value_after(whole, "q-signature=", "&");
+        CLEANUP(kv_fini) struct kvlist query = {0};
+        CLEANUP(kv_fini) struct kvlist headers = {0};
+        CLEANUP(sign_out_fini) struct sign_out out = {0};
+        print_message("# %s\n", vector_text(c, "name"));
+        vector_kvs(json_object_get(c, "headers"), &headers);
+        vector_kvs(json_object_get(c, "query"), &query);
+        only_listed(&headers, names);
+        struct sign_req req = {vector_text(c, "method"), vector_text(c, "path"), &query, &headers};
+        assert_int_equal(sign_cos(&req, &key, vector_text(c, "sign_time"), &out), 0);
+        assert_string_equal(buf_str(&out.canonical), vector_text(c, "format_string"));
+        assert_string_equal(buf_str(&out.to_sign), vector_text(c, "string_to_sign"));
+        assert_string_equal(out.signature, signature);
+        if (url[0] == '\0') {
+            assert_string_equal(buf_str(&out.authorization), authorization);
+        }
+    }
+    assert_true(i >= 31);
+    json_decref(all);
+}
+
+static void dates(void **state)
+{
+    (void)state;
+    char s[SIGN_DATE_SIZE];
+    sign_date_iso(1700000000, s);
+    assert_string_equal(s, "20231114T221320Z");
+    sign_date_http(1700000000, s);
+    assert_string_equal(s, "Tue, 14 Nov 2023 22:13:20 GMT");
+    sign_date_http(0, s);
+    assert_string_equal(s, "Thu, 01 Jan 1970 00:00:00 GMT");
+}
+
+/* What proxies and libcurl may change is not signed even when it is given. */
+static void leaves_out_what_changes_on_the_way(void **state)
+{
+    (void)state;
+    CLEANUP(kv_fini) struct kvlist headers = {0};
+    CLEANUP(sign_out_fini) struct sign_out out = {0};
+    struct sign_key key = {"id", "secret", 6};
+    static const char *const names[] = {"host",       "User-Agent",   "Expect", "Accept-Encoding",
+                                        "Connection", "Authorization"};
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        kv_set(&headers, names[i], "x");
+    }
+    struct sign_req req = {"GET", "/", NULL, &headers};
+    assert_int_equal(
+        sign_v4(&sign_v4_aws, &req, &key, "r", "20231114T221320Z", "UNSIGNED-PAYLOAD", &out), 0);
+    assert_string_equal(buf_str(&out.header_list), "host");
+    assert_int_equal(sign_cos(&req, &key, "1;2", &out), 0);
+    assert_string_equal(buf_str(&out.header_list), "host");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(s3_vectors),
+        cmocka_unit_test(cos_vectors),
+        cmocka_unit_test(dates),
+        cmocka_unit_test(leaves_out_what_changes_on_the_way),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
