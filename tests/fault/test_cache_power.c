@@ -148,6 +148,19 @@ static void another_boot(struct fx *fx)
     (void)journal_value(fx, "UPDATE mark SET value='another' WHERE name='boot_id'");
 }
 
+/* Until the scheduler has noted a sync of the spool that began after this call: its first, of a start, may fall anywhere. */
+static void sync_wait(struct fx *fx)
+{
+    int64_t now = time_wall_ns();
+    for (int i = 0; i < 800; i++) {
+        fx_sleep_ms(10);
+        if (journal_value(fx, "SELECT value FROM mark WHERE name='spool_synced'") > now) {
+            return;
+        }
+    }
+    fail_msg("no sync of the spool was noted");
+}
+
 static void pattern_put(struct fx *fx, const char *key, unsigned seed)
 {
     char p[LEN];
@@ -231,27 +244,12 @@ static void by_md5(void **state)
     }
 }
 
-/* Two of these depend on when the scheduler's first sync of the spool falls: known, and to be mended before they run always. */
-static void skip_unless_asked(void)
-{
-    if (getenv("OBJMIG_POWER_ALL") == NULL) {
-        print_message("skipped: known to depend on the moment of the first sync; OBJMIG_POWER_ALL=1 runs it\n");
-        skip();
-    }
-}
-
 /* Without an MD5 the time decides: sealed before a sync of the spool that is over. */
 static void by_time(void **state)
 {
-    skip_unless_asked();
     struct fx *fx = *state;
     backwards_put(fx, "synced", 1);
-    fx_close(fx);
-    /* as the scheduler notes it some seconds later */
-    CLEANUP(mem_freep) char *mark =
-        mem_printf("INSERT OR REPLACE INTO mark(name, value) VALUES('spool_synced', %lld)", (long long)time_wall_ns());
-    (void)journal_value(fx, mark);
-    fx_open(fx);
+    sync_wait(fx);
     backwards_put(fx, "young", 2);
     fx_close(fx);
     another_boot(fx);
@@ -261,35 +259,14 @@ static void by_time(void **state)
     stays_lost(fx, "young");
 }
 
-/* The scheduler does note it. */
-static void sync_is_noted(void **state)
-{
-    struct fx *fx = *state;
-    int64_t now = time_wall_ns();
-    backwards_put(fx, "f", 1);
-    for (int i = 0; i < 800; i++) {
-        fx_sleep_ms(10);
-        int64_t at = journal_value(fx, "SELECT value FROM mark WHERE name='spool_synced'");
-        if (at > now) {
-            return;
-        }
-    }
-    fail_msg("no sync of the spool was noted");
-}
-
 /* Synced, then changed in place: the sealed row that a power cut may bring back has to be taken back durably first. Here the cut
  * is the copy of the journal at its last fdatasync. */
 static void changed_after_sync(void **state)
 {
-    skip_unless_asked();
     struct fx *fx = *state;
     struct chandle *h;
     backwards_put(fx, "f", 1);
-    fx_close(fx);
-    CLEANUP(mem_freep) char *mark =
-        mem_printf("INSERT OR REPLACE INTO mark(name, value) VALUES('spool_synced', %lld)", (long long)time_wall_ns());
-    (void)journal_value(fx, mark);
-    fx_open(fx);
+    sync_wait(fx);
     assert_int_equal(fx_openf(fx, 0, "f", O_RDWR, &h), 0);
     assert_int_equal(fx_write(fx, h, 5, "in place", 8), 0);
     struct cut cut = cut_now();
@@ -331,7 +308,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, fx_setup, fx_teardown)
-        T(by_md5), T(by_time), T(sync_is_noted), T(changed_after_sync), T(committed_and_forgotten),
+        T(by_md5), T(by_time), T(changed_after_sync), T(committed_and_forgotten),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -29,11 +29,15 @@ class Outcome:
         self.failed += 1
         self.notes.append(f'FAILED: {what}')
 
+    def explain(self, line):
+        """What a failed test says of itself, beside its name: the end of the output may be far from it."""
+        self.notes.append(f'        {line}')
+
 
 def count(text, rc, whole=''):
     """The outcome of one test program from its output and exit status."""
     out = Outcome()
-    seen, plan = 0, None
+    seen, plan, failing = 0, None, False
     for line in text.splitlines():
         line = line.rstrip('\r')
         if m := PLAN.match(line):
@@ -45,6 +49,7 @@ def count(text, rc, whole=''):
             out.fail(line)
         elif m := RESULT.match(line):
             seen += 1
+            failing = False
             name = (m[3] or m[2]).strip()
             kind = (m[4] or '').lower()
             # cmocka marks a skipped test "not ok … # SKIP".
@@ -52,8 +57,11 @@ def count(text, rc, whole=''):
                 out.skip(name, m[5] or '')
             elif m[1] and kind != 'todo':
                 out.fail(name)
+                failing = True
             else:
                 out.passed += 1
+        elif failing and line.startswith('#'):
+            out.explain(line)
     if rc == 124:
         out.fail('ran into its time limit')
     elif rc == 77 and not seen and plan is None:
