@@ -398,6 +398,55 @@ static int sync_log(struct journal *j)
     return 0;
 }
 
+/* ---- who reads sees what was submitted before ---- */
+
+static uint64_t *ledger_slot(struct journal *j, uint32_t remote, const char *key)
+{
+    uint64_t h = UINT64_C(0xcbf29ce484222325) ^ remote; /* FNV-1a; what falls into one slot only waits for a batch in vain */
+    for (; *key != '\0'; key++) {
+        h = (h ^ (unsigned char)*key) * UINT64_C(0x100000001b3);
+    }
+    return &j->ledger_at[h % J_LEDGER_SLOTS];
+}
+
+/* Under the lock. */
+static void note_ledger(struct journal *j, const struct jtx *tx)
+{
+    for (const struct jop *op = tx->invalid == 0 ? tx->ops : NULL; op != NULL; op = op->next) {
+        if (op->kind == JOP_LEDGER_PUT || op->kind == JOP_LEDGER_DELETE || op->kind == JOP_LEDGER_SEEN ||
+            op->kind == JOP_SEGMENTS_PUT) {
+            *ledger_slot(j, op->remote, op->key) = tx->ticket;
+        }
+    }
+}
+
+static void made_visible(struct journal *j, const struct jtx *first, const struct jtx *end)
+{
+    mutex_lock(&j->lock);
+    for (const struct jtx *tx = first; tx != end; tx = tx->next) {
+        j->visible = MAX(j->visible, tx->ticket); /* the backlog's have been already */
+    }
+    if (j->seers > 0) {
+        cond_broadcast(&j->seen);
+    }
+    mutex_unlock(&j->lock);
+}
+
+void journal_catch_up(struct journal *j, uint32_t remote, const char *key)
+{
+    if (!j->started || writer_of == j) {
+        return; /* nobody writes, or it is the writer who asks */
+    }
+    mutex_lock(&j->lock);
+    uint64_t at = key != NULL ? *ledger_slot(j, remote, key) : j->submitted;
+    j->seers++;
+    while (j->visible < at) {
+        cond_wait(&j->seen, &j->lock);
+    }
+    j->seers--;
+    mutex_unlock(&j->lock);
+}
+
 /* Writes and syncs the transactions first … end (exclusive). 0, what may pass, or the sticky error. */
 static int commit_batch(struct journal *j, const struct jtx *first, const struct jtx *end)
 {
@@ -413,6 +462,7 @@ static int commit_batch(struct journal *j, const struct jtx *first, const struct
             err = write_batch(j, first, end);
         }
     }
+    made_visible(j, first, end);
     if (err == 0 && durable) {
         err = sync_log(j);
         KILL_POINT("journal: synced");
@@ -468,6 +518,8 @@ static void run_list(struct journal *j, struct jtx *list)
         }
         if (err == 0) {
             err = commit_batch(j, list, end);
+        } else {
+            made_visible(j, list, end);
         }
         end_batch(j, list, end, err);
         KILL_POINT("journal: told");
@@ -533,6 +585,8 @@ void journal_submit(struct journal *j, struct jtx *tx, unsigned flags,
     }
     *j->tail = tx;
     j->tail = &tx->next;
+    tx->ticket = ++j->submitted;
+    note_ledger(j, tx);
     mutex_unlock(&j->lock);
 }
 
@@ -755,6 +809,7 @@ static struct journal *journal_new(const char *dir, bool readonly)
     j->wal_fd = -1;
     mutex_init(&j->lock, RANK_JOURNAL);
     cond_init(&j->wake);
+    cond_init(&j->seen);
     j->tail = &j->head;
     j->backlog_tail = &j->backlog;
     jread_init(j);
@@ -812,6 +867,7 @@ void journal_close(struct journal *j)
     }
     jdb_close(j->db); /* as the last connection: checkpoints, syncs, removes the log */
     mem_closep(&j->wal_fd);
+    cond_fini(&j->seen);
     cond_fini(&j->wake);
     mutex_fini(&j->lock);
     free(j->boot_id);

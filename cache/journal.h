@@ -167,8 +167,9 @@ int journal_segments_get(struct journal *j, uint32_t remote, const char *key, co
 int journal_each_attach(struct journal *j, int (*fn)(void *ctx, const struct jattach *a), void *ctx);
 int journal_counters(struct journal *j, int (*fn)(void *ctx, const char *name, int64_t value), void *ctx);
 
-/* 1 found (caller owns: jledger_fini), 0 not, or -errno. Sees what was committed before the call. A ledger row that
- * does not parse counts as absent: the provider is asked again. */
+/* 1 found (caller owns: jledger_fini), 0 not, or -errno. Sees what was submitted about the key before the call, and waits for
+ * it if need be; the same holds for journal_ledger_range and journal_segments_get. A ledger row that does not parse counts as
+ * absent: the provider is asked again. */
 int journal_ledger_get(struct journal *j, uint32_t remote, const char *key, struct jledger *ret);
 /* Every row with from <= key < to ("" = no end), in key order. The row is borrowed. Read in pages: rows that come or go
  * during the call may be seen or not. */

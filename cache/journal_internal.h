@@ -113,6 +113,7 @@ struct jtx {
     size_t bytes;
     int invalid; /* -EINVAL once something beyond the bounds was put in: then nothing of it is written */
     unsigned flags;
+    uint64_t ticket; /* rises with every submit */
     void (*done)(void *ctx, int status);
     void *ctx;
     size_t used;
@@ -125,6 +126,8 @@ void jtx_remote_add(struct jtx *tx, const char *identity);
 /* --- journal.c --- */
 
 struct jreader;
+
+enum { J_LEDGER_SLOTS = 1024 };
 
 struct journal {
     unsigned magic;
@@ -146,10 +149,16 @@ struct journal {
     uint64_t seq_reserved, spool_reserved; /* as committed */
     uint64_t seq_seen, spool_seen;         /* highest of the batch being written */
 
-    struct mutex lock; /* queue, stop */
+    struct mutex lock; /* queue, stop, tickets */
     struct cond wake;
     struct jtx *head, **tail;
     bool stop;
+    uint64_t submitted; /* ticket of the last transaction */
+    uint64_t visible;   /* readers see all up to this one, or it was told to have failed */
+    struct cond seen;   /* visible grew */
+    unsigned seers;     /* waiting for it */
+    /* Of the last change of a ledger line or its segments whose key falls into this slot: who reads it waits for that. */
+    uint64_t ledger_at[J_LEDGER_SLOTS];
     bool started; /* constant after open: there is a thread */
     pthread_t thread;
     atomic_int failed; /* 0, or the sticky -errno; set by the writer only */
@@ -161,6 +170,9 @@ struct journal {
     unsigned n_readers;      /* idle and lent */
 };
 #define JOURNAL_MAGIC 0x0a0b1099u
+
+/* Waits until what was submitted about a key's ledger line (NULL: about any) can be read. Not for long: a batch. */
+void journal_catch_up(struct journal *j, uint32_t remote, const char *key);
 
 /* --- journal_read.c --- */
 

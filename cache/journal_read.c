@@ -616,6 +616,7 @@ static bool load_ledger(struct sqlite3_stmt *st, uint32_t remote, struct buf *st
 int journal_ledger_get(struct journal *j, uint32_t remote, const char *key, struct jledger *ret)
 {
     struct jreader *r;
+    journal_catch_up(j, remote, key);
     int err = borrow(j, &r, NULL);
     if (err < 0) {
         return err;
@@ -682,6 +683,7 @@ int journal_ledger_range(struct journal *j, uint32_t remote, const char *from, c
     CLEANUP(buf_fini) struct buf at = BUF_INIT;
     CLEANUP(buf_fini) struct buf next = BUF_INIT;
     struct jledger *rows = mem_zalloc(PAGE_ROWS * sizeof(*rows));
+    journal_catch_up(j, remote, NULL);
     int err = buf_add(&at, from, strnlen(from, J_KEY_MAX));
     bool more = true;
     while (err == 0 && more) {
@@ -706,6 +708,7 @@ int journal_ledger_range(struct journal *j, uint32_t remote, const char *from, c
 int journal_segments_get(struct journal *j, uint32_t remote, const char *key, const char *etag, struct buf *ret_data)
 {
     struct jreader *r;
+    journal_catch_up(j, remote, key);
     int err = borrow(j, &r, NULL);
     if (err < 0) {
         return err;

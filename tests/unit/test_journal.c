@@ -868,6 +868,73 @@ static void test_misuse(void **state)
     jtx_free(tx);
 }
 
+/* A thread that has submitted a line finds it, however busy the writer is. */
+static void hold(void *ctx, int status)
+{
+    const atomic_bool *go = ctx;
+    while (!atomic_load(go)) {
+        (void)usleep(1000);
+    }
+}
+
+static void *let_go(void *go)
+{
+    (void)usleep(50000);
+    atomic_store((atomic_bool *)go, true);
+    return NULL;
+}
+
+static int count_row(void *ctx, const struct jledger *row)
+{
+    ++*(unsigned *)ctx;
+    return 0;
+}
+
+static void test_own_lines(void **state)
+{
+    struct journal *j = open_ok(*state);
+    for (unsigned i = 0; i < 6; i++) {
+        atomic_bool go = false;
+        pthread_t t;
+        journal_submit(j, jtx_new(), 0, hold, &go);
+        (void)usleep(5000); /* the writer is in it: what follows is of another batch */
+        char key[] = "k", meta[] = "";
+        struct jledger row = {.remote = 1, .key = key, .meta = meta, .size = i}, got;
+        struct jtx *tx = jtx_new();
+        unsigned n = 0;
+        if (i == 5) {
+            jtx_ledger_delete(tx, 1, "k");
+        } else {
+            jtx_ledger_put(tx, &row);
+        }
+        if (i == 3) {
+            jtx_segments_put(tx, 1, "k", "e", "abc", 3);
+        }
+        journal_submit(j, tx, 0, NULL, NULL);
+        assert_int_equal(pthread_create(&t, NULL, let_go, &go), 0);
+        CLEANUP(buf_fini) struct buf b = BUF_INIT;
+        switch (i) {
+        case 2:
+        case 4:
+            assert_int_equal(journal_ledger_range(j, 1, "", "", count_row, &n), 0);
+            assert_int_equal(n, 1);
+            break;
+        case 3:
+            assert_int_equal(journal_segments_get(j, 1, "k", "e", &b), 1);
+            break;
+        case 5:
+            assert_int_equal(journal_ledger_get(j, 1, "k", &got), 0);
+            break;
+        default:
+            assert_int_equal(journal_ledger_get(j, 1, "k", &got), 1);
+            assert_int_equal(got.size, i);
+            jledger_fini(&got);
+        }
+        assert_int_equal(pthread_join(t, NULL), 0);
+    }
+    journal_close(j);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -876,7 +943,7 @@ int main(void)
         WITH_DIR(test_range),        WITH_DIR(test_parallel_readers), WITH_DIR(test_small_tables),
         WITH_DIR(test_boot),         WITH_DIR(test_refused),          WITH_DIR(test_migration),
         WITH_DIR(test_hostile_rows), WITH_DIR(test_readonly),         WITH_DIR(test_misuse),
-        WITH_DIR(test_check),
+        WITH_DIR(test_check),        WITH_DIR(test_own_lines),
     };
     return cmocka_run_group_tests_name("journal", tests, NULL, NULL);
 }
