@@ -425,17 +425,17 @@ static void put_done(struct be_op *op)
     accepted(x);
 }
 
-static void verify_head_done(struct be_op *op);
-
-static void verify_by_head(struct xfer *x)
+static void head_key(struct xfer *x, void (*done)(struct be_op *op))
 {
     memset(&x->stat, 0, sizeof(x->stat));
     x->stat.op.key = x->k->key;
     x->stat.op.lane = BE_LANE_SMALL;
     x->stat.op.owner = x;
-    x->stat.op.done = verify_head_done;
+    x->stat.op.done = done;
     be_stat(x->id->be, &x->stat);
 }
+
+static void verify_head_done(struct be_op *op);
 
 static void copy_done(struct be_op *op)
 {
@@ -470,7 +470,7 @@ static void copy_done(struct be_op *op)
         accepted(x);
         return;
     }
-    verify_by_head(x);
+    head_key(x, verify_head_done);
 }
 
 /* Whether an object seen at the key is what the running or lost multipart commit makes. */
@@ -534,7 +534,7 @@ static void complete_done(struct be_op *op)
     x->result = x->commit.object;
     x->result.size = x->map.size;
     if (x->result.etag[0] == '\0') {
-        verify_by_head(x);
+        head_key(x, verify_head_done);
         return;
     }
     int m = multipart_matches(x, &x->result);
@@ -543,7 +543,7 @@ static void complete_done(struct be_op *op)
         return;
     }
     if (m == 1) {
-        verify_by_head(x);
+        head_key(x, verify_head_done);
         return;
     }
     x->content_verified = true;
@@ -627,24 +627,60 @@ static void move_headed(struct be_op *op)
     cache_unlock(c);
 }
 
+/* -o conflict=check: a look, just before, where the provider takes no condition itself (rules B8). A SETMETA has one: it copies
+ * the version it is about. */
+static bool must_look(const struct xfer *x)
+{
+    const struct cver *b = &x->k->base;
+    return x->c->opt.conflict_check && !x->absent && !x->f->is_marker && x->plan.action != PLAN_SETMETA && b->known &&
+           (x->plan.action == PLAN_COPY || !(x->id->caps & (b->exists ? BE_CAP_IF_MATCH : BE_CAP_IF_ABSENT)));
+}
+
+static void send_write(struct xfer *x);
+
+static void looked(struct be_op *op)
+{
+    struct xfer *x = op->owner;
+    const struct cver *b = &x->k->base;
+    bool absent = op->status != 0 && op->err.cls == ERR_ABSENT && strcmp(op->err.code, "NoSuchBucket") != 0;
+    if (op->status != 0 && !absent) {
+        commit_failed(x, &op->err);
+        return;
+    }
+    bool same = absent ? !b->exists : b->exists && strcmp(b->o.etag, x->stat.object.etag) == 0;
+    be_stat_fini(&x->stat);
+    if (!same) {
+        struct errinfo e = {0};
+        err_set(&e, ERR_PRECOND, -ESTALE, "somebody else changed it");
+        commit_failed(x, &e);
+        return;
+    }
+    send_write(x);
+}
+
 static void send_request(struct xfer *x)
 {
-    struct cache *c = x->c;
     struct ckey *k = x->k;
     KILL_POINT("commit: before the request");
     if (x->absent) {
         if (x->move && !(x->id->caps & BE_CAP_IF_MATCH) && k->expect_etag[0] != '\0') {
-            memset(&x->stat, 0, sizeof(x->stat));
-            x->stat.op.key = k->key;
-            x->stat.op.lane = BE_LANE_SMALL;
-            x->stat.op.owner = x;
-            x->stat.op.done = move_headed;
-            be_stat(x->id->be, &x->stat);
+            head_key(x, move_headed);
             return;
         }
         send_remove(x);
         return;
     }
+    if (must_look(x)) {
+        head_key(x, looked);
+        return;
+    }
+    send_write(x);
+}
+
+static void send_write(struct xfer *x)
+{
+    struct cache *c = x->c;
+    struct ckey *k = x->k;
     switch (x->plan.action) {
     case PLAN_PUT:
         memset(&x->write, 0, sizeof(x->write));
@@ -946,10 +982,5 @@ static void resolve_headed(struct be_op *op)
 
 void resolve_begin(struct xfer *x)
 {
-    memset(&x->stat, 0, sizeof(x->stat));
-    x->stat.op.key = x->k->key;
-    x->stat.op.lane = BE_LANE_SMALL;
-    x->stat.op.owner = x;
-    x->stat.op.done = resolve_headed;
-    be_stat(x->id->be, &x->stat);
+    head_key(x, resolve_headed);
 }

@@ -18,6 +18,7 @@ static struct be *wrap(void *ctx, struct be *be)
     assert_int_equal(be_fault_new(be, &f), 0);
     assert_true(fx->n_fault < FX_REMOTES);
     fx->fault[fx->n_fault++] = f;
+    f->caps &= ~fx->caps_without;
     return f;
 }
 

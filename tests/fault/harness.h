@@ -27,6 +27,7 @@ struct fx {
     struct cache_remote *r[FX_REMOTES];
     struct be *fault[FX_REMOTES]; /* around the cache's own backends, of this opening */
     unsigned n_fault;
+    uint32_t caps_without; /* what the providers of the next opening cannot do */
     struct pool *pool;             /* of the lookers */
     struct be *look[FX_REMOTES];
 };

@@ -504,6 +504,44 @@ static void foreign_writer(void **state)
 }
 
 /* A move's deletion is for the version that was moved (rules B6). */
+/* A provider without conditions: the last writer wins, or with conflict=check whoever wrote between our look and our request is
+ * seen. */
+static void foreign_writer_without_conditions(void **state)
+{
+    struct fx *fx = *state;
+    for (int check = 0; check < 2; check++) {
+        fx_close(fx);
+        fx->caps_without = BE_CAP_IF_MATCH | BE_CAP_IF_ABSENT;
+        fx->opt.conflict_check = check;
+        fx_open(fx);
+        fx_at_put(fx, 0, "old", "base");
+        fx_at_put(fx, 1, "src", "source");
+        fx_at_put(fx, 0, "target", "base");
+        assert_int_equal(fx_lookup(fx, 0, "old", NULL), 0);
+        assert_int_equal(fx_lookup(fx, 0, "target", NULL), 0);
+        assert_int_equal(fx_lookup(fx, 1, "src", NULL), 0);
+        fx_text(fx, 0, "old", "ours");
+        fx_text(fx, 0, check ? "new 1" : "new 0", "ours");
+        assert_int_equal(fx_cp(fx, 1, "src", 0, "target"), 0);
+        const char *fresh = check ? "new 1" : "new 0";
+        fx_at_put(fx, 0, "old", "theirs");
+        fx_at_put(fx, 0, fresh, "theirs");
+        fx_at_put(fx, 0, "target", "theirs");
+        fx_idle(fx);
+        assert_at(fx, 0, "old", check ? "theirs" : "ours");
+        assert_at(fx, 0, fresh, check ? "theirs" : "ours");
+        assert_at(fx, 0, "target", check ? "theirs" : "source");
+        assert_int_equal(fx_progress(fx).failed, check ? 3 : 0);
+    }
+    unsigned n;
+    assert_int_equal(cache_retry(fx->c, NULL, &n), 0); /* ours, now that somebody has said so */
+    assert_int_equal(n, 3);
+    fx_idle(fx);
+    assert_at(fx, 0, "old", "ours");
+    assert_at(fx, 0, "new 1", "ours");
+    assert_at(fx, 0, "target", "source");
+}
+
 static void foreign_version_of_moved(void **state)
 {
     struct fx *fx = *state;
@@ -602,7 +640,7 @@ int main(void)
         T(complete_reply_lost_then_rewritten), T(parts_fail_and_begin_lost), T(begin_lost_and_superseded), T(put_reply_lost_beside_an_upload), T(begin_repeated),
         T(superseded_upload_is_aborted),
         T(refused_key_others_go_on), T(blocked_file_moves_and_goes), T(altered_on_the_way), T(source_changes_whole),
-        T(source_changes_part), T(source_gone), T(foreign_writer), T(foreign_version_of_moved), T(late_requests),
+        T(source_changes_part), T(source_gone), T(foreign_writer), T(foreign_writer_without_conditions), T(foreign_version_of_moved), T(late_requests),
         T(streamed_then_truncated), T(closed_in_the_middle),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
