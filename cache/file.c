@@ -901,6 +901,9 @@ static void copy_run(struct cache *c, struct fchange *ch)
         file_touch(dst, true);
         if (dst->at != NULL) {
             file_relink(c, dst);
+            if (src->at != NULL && src->at != dst->at) {
+                key_order_after(c, dst, src->at); /* whoever then deletes the source moves it */
+            }
         }
     }
     r->done_bytes = got > 0 ? (uint64_t)got : 0;

@@ -320,7 +320,9 @@ void key_sources_of_failed(struct cache *c, struct ckey *k);
  * or after a while, its bytes are fetched instead. */
 void key_free_from_open(struct cache *c, struct ckey *k, int64_t now_ns);
 bool key_has_file(const struct ckey *k);   /* a file shows under this key */
-void key_order_after(struct cache *c, struct cfile *f, struct ckey *left_behind); /* an edge with src NULL */
+/* An edge with src NULL: f has the bytes of left_behind, though it does not read them there (a rename, a copy in the spool). A
+ * deletion of that key waits until f is committed, so that the bytes are at a provider at any moment (rules B2). */
+void key_order_after(struct cache *c, struct cfile *f, struct ckey *left_behind);
 void key_due(struct cache *c, struct ckey *k, int64_t at_ns); /* content not yet sealed: when it is, unless it hydrates */
 /* Failed for good: sticky error, its move-deletes are dropped, waiting overwrites of its sources are BLOCKED (rules B5). */
 void key_refused(struct cache *c, struct ckey *k, enum file_event e, const struct errinfo *err);

@@ -383,15 +383,23 @@ void key_free_from_open(struct cache *c, struct ckey *k, int64_t now_ns)
 {
     for (struct cref_edge *e = k->readers; e != NULL; e = e->next_of_slot) {
         struct cfile *f = e->file;
-        if (e->src != NULL && e->expires_ns == 0 && f->at != NULL && !f->sealed && !f->hydrate && !f->streaming &&
-            (k->hurry || now_ns - k->due_ns > OPEN_READER_NS)) {
-            if (f->keep_row) {
-                give_up_kept(c, f);
-                return; /* the list is another now: the next look goes on */
-            }
-            f->hydrate = true;
-            key_due(c, f->at, now_ns);
+        if (e->expires_ns != 0 || f->at == NULL || f->sealed || f->hydrate || f->streaming ||
+            (!k->hurry && now_ns - k->due_ns <= OPEN_READER_NS)) {
+            continue;
         }
+        if (e->src == NULL) {
+            if (k->want_absent && !k->move) {
+                e->expires_ns = 1; /* still being written, so no move of k; and its bytes are here */
+                cache_kick_locked(c);
+            }
+            continue;
+        }
+        if (f->keep_row) {
+            give_up_kept(c, f);
+            return; /* the list is another now: the next look goes on */
+        }
+        f->hydrate = true;
+        key_due(c, f->at, now_ns);
     }
 }
 

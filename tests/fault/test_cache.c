@@ -418,6 +418,47 @@ static void copy_fails_for_good(void **state)
     assert_at(fx, 1, "dst", "precious");
 }
 
+/* The same when the copy has its bytes from the spool: the source is the only one at a provider. */
+static void copy_of_local_fails_for_good(void **state)
+{
+    struct fx *fx = *state;
+    fx_text(fx, 0, "src", "precious");
+    fx_idle(fx);
+    fx_fault(fx, 1, BE_WRITE, 0, 0, -EACCES, ERR_AUTH, false);
+    assert_int_equal(fx_cp(fx, 0, "src", 1, "dst"), 0);
+    assert_int_equal(fx_unlink(fx, 0, "src"), 0);
+    fx_idle(fx);
+    assert_at(fx, 0, "src", "precious");
+    assert_int_equal(fx_lookup(fx, 0, "src", NULL), 0);
+    be_fault_clear(fx->fault[1]);
+    unsigned n;
+    assert_int_equal(cache_retry(fx->c, NULL, &n), 0);
+    fx_idle(fx);
+    assert_at(fx, 1, "dst", "precious");
+}
+
+/* A copy that stays open is no move: the deletion does not wait for its writer. */
+static void copy_of_local_stays_open(void **state)
+{
+    struct fx *fx = *state;
+    struct chandle *in, *out;
+    fx_text(fx, 0, "src", "0123456789");
+    fx_idle(fx);
+    assert_int_equal(fx_openf(fx, 0, "src", O_RDONLY, &in), 0);
+    assert_int_equal(fx_create(fx, 1, "dst", &out), 0);
+    assert_int_equal(fx_range(fx, in, 0, out, 0, 10), 10);
+    assert_int_equal(fx_end(fx, in), 0);
+    assert_int_equal(fx_unlink(fx, 0, "src"), 0);
+    cache_hurry(fx->c, NULL);
+    for (int i = 0; i < 2000 && fx_calls(fx, 0, BE_REMOVE) == 0; i++) { /* some seconds */
+        fx_sleep_ms(10);
+    }
+    assert_at(fx, 0, "src", NULL);
+    assert_int_equal(fx_end(fx, out), 0);
+    fx_idle(fx);
+    assert_at(fx, 1, "dst", "0123456789");
+}
+
 static void rename_fails_for_good(void **state)
 {
     struct fx *fx = *state;
@@ -604,7 +645,7 @@ int main(void)
         T(written_sealed_read), T(truncated_while_pending), T(write_after_seal), T(copied_whole),
         T(copied_from_pending), T(copied_in_part), T(appended), T(truncated), T(renamed), T(renamed_directory),
         T(unlinked), T(renamed_while_sent), T(directories), T(late_listing), T(attributes), T(one_identity_twice),
-        T(fsync_waits), T(discarded), T(copy_fails_for_good), T(rename_fails_for_good),
+        T(fsync_waits), T(discarded), T(copy_fails_for_good), T(copy_of_local_fails_for_good), T(copy_of_local_stays_open), T(rename_fails_for_good),
         T(overwrite_after_failed_copy), T(overwrite_waits_for_copy), T(chain_of_moves), T(moved_tree_is_whole), T(swap_by_copies),
         T(swap_by_moves), T(exchange), T(exchange_while_open), T(reader_of_replaced),
     };
