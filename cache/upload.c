@@ -344,6 +344,18 @@ void xfer_memory_freed(struct cache *c)
     }
 }
 
+/* The object an empty file was renamed from while its metadata was not known: no extent can name it. NULL when there is none. */
+static struct extent_source *moved_empty(const struct cfile *f)
+{
+    for (const struct cref_edge *e = f->moved && f->map.size == 0 ? f->reads : NULL; e != NULL; e = e->next_of_file) {
+        const struct ckey *s = e->slot;
+        if (e->src == NULL && s->base.known && s->base.exists && s->base.o.size == 0) {
+            return extent_source_new(s->ident->id, s->key, &s->base.o);
+        }
+    }
+    return NULL;
+}
+
 void xfer_start(struct cache *c, struct ckey *k)
 {
     mutex_assert_held(&c->lock);
@@ -368,7 +380,7 @@ void xfer_start(struct cache *c, struct ckey *k)
         x->mtime_implicit = x->f->mtime_implicit;
         x->moved = x->f->moved;
         struct extent_source *whole = extent_whole_remote(&x->map);
-        x->whole = whole != NULL ? extent_source_ref(whole) : NULL;
+        x->whole = whole != NULL ? extent_source_ref(whole) : moved_empty(x->f);
         x->stream = x->f->streaming;
     } else {
         extent_init(&x->map);
@@ -749,7 +761,7 @@ void xfer_make_plan(struct xfer *x)
     }
     bool can = x->whole != NULL && (x->id->caps & BE_CAP_COPY) && source_can_copy(x, x->whole);
     bool small = x->map.size <= x->id->conf->small_file_threshold && x->map.size <= max_buffer;
-    if (x->whole != NULL && !x->have_src_meta && (can || !small)) {
+    if (x->whole != NULL && !x->have_src_meta && (can || !small || x->map.size == 0)) { /* else the GET brings it */
         extent_source_unref(base_src);
         cache_lock(c);
         struct cident *sid = ident_find(c, x->whole->remote);

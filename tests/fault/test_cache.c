@@ -192,6 +192,47 @@ static void renamed(void **state)
     assert_true(fx_is(fx, 0, "old", "new"));
 }
 
+static void put_empty_with_meta(struct fx *fx, const char *key)
+{
+    struct kvlist meta = {0};
+    kv_set(&meta, "meta-owner-of", key);
+    kv_set(&meta, "cache-control", "no-store");
+    struct be_write q = {.op = {.key = key}, .data = "", .meta = &meta};
+    assert_int_equal(BE_SYNC(fx->look[0], be_write, &q), 0);
+    kv_fini(&meta);
+}
+
+static void has_meta_of(struct fx *fx, const char *key, const char *old)
+{
+    CLEANUP(mem_freep) char *user = fx_at_meta(fx, 0, key, "meta-owner-of");
+    CLEANUP(mem_freep) char *header = fx_at_meta(fx, 0, key, "cache-control");
+    assert_at(fx, 0, key, "");
+    assert_at(fx, 0, old, NULL);
+    assert_non_null(user);
+    assert_string_equal(user, old);
+    assert_non_null(header);
+    assert_string_equal(header, "no-store");
+}
+
+/* An object without bytes keeps what its metadata says, though there is nothing to copy; over a restart, too. */
+static void renamed_empty(void **state)
+{
+    struct fx *fx = *state;
+    fx_at_put(fx, 0, "other", "x"); /* opens the looker */
+    put_empty_with_meta(fx, "empty");
+    put_empty_with_meta(fx, "d/empty");
+    put_empty_with_meta(fx, "d/");
+    assert_int_equal(fx_lookup(fx, 0, "empty", NULL), 0);
+    assert_int_equal(fx_rename(fx, 0, "empty", "moved", 0), 0);
+    assert_int_equal(fx_rename(fx, 0, "d/", "e/", 0), 0);
+    fx_close(fx);
+    fx_open(fx);
+    fx_idle(fx);
+    has_meta_of(fx, "moved", "empty");
+    has_meta_of(fx, "e/empty", "d/empty");
+    has_meta_of(fx, "e/", "d/");
+}
+
 static void renamed_directory(void **state)
 {
     struct fx *fx = *state;
@@ -643,7 +684,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, fx_setup, fx_teardown)
         T(written_sealed_read), T(truncated_while_pending), T(write_after_seal), T(copied_whole),
-        T(copied_from_pending), T(copied_in_part), T(appended), T(truncated), T(renamed), T(renamed_directory),
+        T(copied_from_pending), T(copied_in_part), T(appended), T(truncated), T(renamed), T(renamed_empty), T(renamed_directory),
         T(unlinked), T(renamed_while_sent), T(directories), T(late_listing), T(attributes), T(one_identity_twice),
         T(fsync_waits), T(discarded), T(copy_fails_for_good), T(copy_of_local_fails_for_good), T(copy_of_local_stays_open), T(rename_fails_for_good),
         T(overwrite_after_failed_copy), T(overwrite_waits_for_copy), T(chain_of_moves), T(moved_tree_is_whole), T(swap_by_copies),
