@@ -279,6 +279,7 @@ struct cache {
     struct cond idle_cond;
     int64_t last_progress_ns;
     bool power_lost; /* another boot since the journal was last open (rules C5) */
+    bool sync_wanted;        /* a deletion waits for a sync of the spool */
     int64_t spool_synced_ns; /* wall: what was sealed before it is on disk; as the journal has it */
 
     /* counters, for status and metrics */

@@ -12,6 +12,23 @@
 #define TICK_NS 1000000000LL
 #define DIRTY_ROW_MAX 64             /* unsealed rows journaled a tick */
 
+/* No object is deleted while what was accepted before may be in memory only: the last copy of it could be there (a move by read
+ * and write), and the deletion would outlive a power cut. What is not at the provider can go at once. */
+static bool may_delete(struct cache *c, struct ckey *k)
+{
+    if (k->base.known && !k->base.exists) {
+        return true;
+    }
+    int synced = spool_synced_since(c->spool, k->changed_ns);
+    if (synced < 0) {
+        struct errinfo e = {0};
+        err_set(&e, ERR_LOCAL, synced, "the cache directory cannot be synced to its disk (%s): nothing is deleted", strerror(-synced));
+        key_refused(c, k, FE_REFUSED, &e);
+    }
+    c->sync_wanted = c->sync_wanted || synced == 0;
+    return synced > 0;
+}
+
 /* Whether a slot may start now; *ret_wait_ns = when to look again at the latest. Locked. */
 static bool startable(struct cache *c, struct ckey *k, int64_t now, int64_t *ret_wait_ns)
 {
@@ -50,6 +67,9 @@ static bool startable(struct cache *c, struct ckey *k, int64_t now, int64_t *ret
     }
     if (due > now) {
         *ret_wait_ns = MIN(*ret_wait_ns, due);
+        return false;
+    }
+    if (k->state == FS_DIRTY && k->want_absent && !may_delete(c, k)) {
         return false;
     }
     if (c->active_xfers >= ACTIVE_MAX) {
@@ -208,8 +228,10 @@ void *sched_main(void *arg)
             sweep(c, &sweep_pos);
             dirs_trim(c);
             orphans_retry(c, now);
+            bool wanted = c->sync_wanted;
+            c->sync_wanted = false;
             cache_unlock(c);
-            int64_t synced = spool_syncfs_tick(c->spool);
+            int64_t synced = spool_syncfs_tick(c->spool, wanted);
             cache_lock(c);
             spool_synced(c, synced);
         }

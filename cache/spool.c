@@ -76,7 +76,7 @@ struct spool {
     bool dirty;            /* something was written since the last syncfs began */
     unsigned syncing;      /* threads in syncfs */
     int64_t sync_began_ns; /* monotonic; 0 = never */
-    int64_t synced_wall_ns;
+    int64_t synced_wall_ns, synced_ns; /* when the newest that has ended well began; 0 = none has */
     int sync_error; /* sticky */
 };
 #define SPOOL_MAGIC 0x0a5b001fu
@@ -768,7 +768,7 @@ bool spool_high(struct spool *s)
 static void sync_locked(struct spool *s)
 {
     int64_t began = time_wall_ns();
-    s->sync_began_ns = time_mono_ns();
+    int64_t began_ns = s->sync_began_ns = time_mono_ns();
     int err = 0;
     if (s->dirty || s->syncing > 0) {
         s->dirty = false;
@@ -781,20 +781,30 @@ static void sync_locked(struct spool *s)
     sync_failed_locked(s, err);
     if (s->sync_error == 0) {
         s->synced_wall_ns = MAX(s->synced_wall_ns, began);
+        s->synced_ns = MAX(s->synced_ns, began_ns);
     }
 }
 
-int64_t spool_syncfs_tick(struct spool *s)
+int64_t spool_syncfs_tick(struct spool *s, bool waited_for)
 {
     CHECK_MAGIC(s, SPOOL_MAGIC);
     mutex_lock(&s->lock);
-    bool due = s->sync_began_ns == 0 || time_mono_ns() - s->sync_began_ns >= SYNCFS_INTERVAL_NS;
+    bool due = waited_for || s->sync_began_ns == 0 || time_mono_ns() - s->sync_began_ns >= SYNCFS_INTERVAL_NS;
     if (due && s->syncing == 0) {
         sync_locked(s);
     }
     int64_t at = s->synced_wall_ns;
     mutex_unlock(&s->lock);
     return at;
+}
+
+int spool_synced_since(struct spool *s, int64_t mono_ns)
+{
+    CHECK_MAGIC(s, SPOOL_MAGIC);
+    mutex_lock(&s->lock);
+    int ret = s->sync_error < 0 ? s->sync_error : s->synced_ns > mono_ns || (!s->dirty && s->syncing == 0);
+    mutex_unlock(&s->lock);
+    return ret;
 }
 
 int spool_syncfs(struct spool *s)

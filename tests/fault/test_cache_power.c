@@ -280,6 +280,25 @@ static void changed_after_sync(void **state)
     assert_at(fx, 0, "f", NULL);
 }
 
+/* Copied by read and write, then deleted: the copy is safe on its disk before the object goes. */
+static void deleted_after_sync(void **state)
+{
+    struct fx *fx = *state;
+    char p[LEN];
+    fx_pattern(p, LEN, 0, 1);
+    fx_at_put(fx, 1, "src", "as somebody else put it there");
+    assert_int_equal(fx_lookup(fx, 1, "src", NULL), 0);
+    assert_int_equal(fx_put(fx, 0, "dst", p, LEN), 0);
+    assert_int_equal(fx_unlink(fx, 1, "src"), 0);
+    int64_t now = time_wall_ns();
+    cache_hurry(fx->c, &(struct cscope){.remote = fx->r[1], .prefix = ""});
+    for (int i = 0; i < 2000 && fx_calls(fx, 1, BE_REMOVE) == 0; i++) {
+        fx_sleep_ms(5);
+    }
+    assert_int_equal(fx_calls(fx, 1, BE_REMOVE), 1);
+    assert_true(journal_value(fx, "SELECT value FROM mark WHERE name='spool_synced'") >= now);
+}
+
 /* A commit that had arrived, though the machine forgot that it had: the bytes are gone here and are there. */
 static void committed_and_forgotten(void **state)
 {
@@ -308,7 +327,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, fx_setup, fx_teardown)
-        T(by_md5), T(by_time), T(changed_after_sync), T(committed_and_forgotten),
+        T(by_md5), T(by_time), T(changed_after_sync), T(deleted_after_sync), T(committed_and_forgotten),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

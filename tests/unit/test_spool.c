@@ -428,16 +428,16 @@ static void test_syncfs(void **state)
 {
     struct spool *s = open_ok(*state, BIG, 0);
     int64_t before = time_wall_ns();
-    int64_t first = spool_syncfs_tick(s);
+    int64_t first = spool_syncfs_tick(s, false);
     assert_true(first >= before && first <= time_wall_ns());
     assert_int_equal(spool_create(s, 1), 0);
     int64_t written = time_wall_ns();
-    assert_int_equal(spool_syncfs_tick(s), first); /* not due yet: covers nothing newer */
+    assert_int_equal(spool_syncfs_tick(s, false), first); /* not due yet: covers nothing newer */
     assert_int_equal(spool_syncfs(s), 0);
-    int64_t second = spool_syncfs_tick(s);
+    int64_t second = spool_syncfs_tick(s, false);
     assert_true(second >= written);
     assert_int_equal(spool_syncfs(s), 0); /* nothing to do, and it advances */
-    assert_true(spool_syncfs_tick(s) >= second);
+    assert_true(spool_syncfs_tick(s, false) >= second);
     assert_int_equal(spool_sync_error(s), 0);
     spool_close(s);
 }
@@ -479,7 +479,7 @@ static void *work(void *arg)
             err = spool_punch(w->s, id, 0, 4096);
             break;
         case 4:
-            (void)spool_syncfs_tick(w->s);
+            (void)spool_syncfs_tick(w->s, false);
             (void)spool_high(w->s);
             break;
         default:
