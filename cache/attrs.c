@@ -480,6 +480,7 @@ static void setxattr_then(struct cache *c, struct creq *r, struct set_ctx *x, st
         return;
     }
     kv_set(&f->meta, x->name, x->value);
+    f->meta_removed = f->meta_removed || x->value == NULL;
     set_ctx_free(x);
     changed_meta(c, r, k);
 }

@@ -51,7 +51,9 @@ static void ledger_line(struct xfer *x, struct jtx *tx)
 {
     CLEANUP(buf_fini) struct buf meta = BUF_INIT;
     struct jledger row = {0};
-    kv_format(&x->meta, &meta);
+    if (!x->meta_stale || x->found) { /* else nobody knows what it has */
+        kv_format(&x->meta, &meta);
+    }
     row.remote = x->id->id;
     row.key = x->k->key;
     memcpy(row.etag, x->result.etag, sizeof(row.etag));
@@ -141,7 +143,7 @@ void xfer_finish_skip(struct xfer *x, const char *why)
         struct cfile *f = x->f;
         file_drop_edges(c, f);
         file_to_base(c, f, &k->base);
-        f->meta_dirty = f->meta_explicit = false;
+        f->meta_dirty = f->meta_explicit = f->meta_removed = false;
         c->files_skipped++;
         c->files_done++;
         struct cattr a = f->attr;
@@ -830,7 +832,7 @@ static void accepted(struct xfer *x)
             jtx_counter_add(tx, "files", 1);
             jtx_counter_add(tx, "bytes", (int64_t)x->map.size);
         }
-        bool meta_later = same && (md5_later || (x->stream && x->f->meta_explicit));
+        bool meta_later = same && (md5_later || (x->stream && x->f->meta_explicit) || x->meta_stale);
         if (meta_later) {
             /* Complete but for its MD5 attribute, or for what changed while it streamed: the row now asks for a metadata
              * update (rules D1). */
@@ -838,13 +840,13 @@ static void accepted(struct xfer *x)
             memcpy(f->md5_sum, x->md5, 16); /* has_md5 below says whether it is one */
             file_to_base(c, f, &k->base);
             file_drop_edges(c, f);
-            if (!x->stream) {
-                kv_copy(&f->meta, &x->meta); /* a stream's may have changed since it began */
+            if (!x->stream && !x->meta_stale) {
+                kv_copy(&f->meta, &x->meta); /* else the file has newer ones */
             }
             f->meta_known = true;
             f->meta_dirty = true;
             file_touch(f, false);
-            f->has_md5 = md5_later;
+            f->has_md5 = md5_later || (x->meta_stale && x->md5_known && !x->md5_inherited);
             f->streaming = false;
             key_event(c, k, outcome(x, false), "its metadata is to follow");
             k->due_ns = time_mono_ns();
@@ -857,7 +859,7 @@ static void accepted(struct xfer *x)
             kv_set(&f->meta, "storage-class", NULL);
             kv_set(&f->meta, "encryption", NULL);
             f->meta_known = true;
-            f->meta_dirty = f->meta_explicit = f->moved = false;
+            f->meta_dirty = f->meta_explicit = f->meta_removed = f->moved = false;
             f->streaming = false;
             file_drop_edges(c, f);
             file_to_base(c, f, &k->base);
@@ -928,6 +930,7 @@ static void resolve_headed(struct be_op *op)
     if (ours && same_content) {
         if (!absent) {
             x->result = *o;
+            x->meta_stale = sent_parts(k) && !xfer_meta_is(x, &x->stat.meta);
             kv_copy(&x->meta, &x->stat.meta);
             uint8_t md5[16];
             if (meta_get_md5(&x->meta, md5)) {

@@ -74,6 +74,7 @@ struct cfile {
 
     bool meta_known;        /* meta is the whole desired metadata (else only the provider knows the rest) */
     bool meta_explicit;     /* changed by chmod, utimens, setxattr …: never dropped on skip */
+    bool meta_removed;      /* a name was taken away: what the object has is replaced */
     bool meta_dirty;        /* differs from the committed version's */
     bool moved;             /* renamed with metadata only the provider knows: all of the source's comes along */
     struct kvlist meta;

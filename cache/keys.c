@@ -495,7 +495,8 @@ void key_journal(struct cache *c, struct ckey *k, struct jtx *tx)
         row.meta = buf_str(&meta);
         row.has_md5 = f->has_md5;
         row.meta_flags = (f->meta_known ? 1 : 0) | (f->meta_explicit ? 2 : 0) | (f->meta_dirty ? 4 : 0) |
-                         (f->moved ? 8 : 0) | (k->sent_gen == f->gen ? 16 : 0) | (f->lost ? 32 : 0);
+                         (f->moved ? 8 : 0) | (k->sent_gen == f->gen ? 16 : 0) | (f->lost ? 32 : 0) |
+                         (f->meta_removed ? 64 : 0);
         memcpy(row.md5, f->md5_sum, 16);
         if (f->sealed) {
             row.changed_ns = f->sealed_wall_ns;

@@ -601,8 +601,21 @@ void upload_tag(const struct xfer *x, char ret[64])
     extent_format(&x->map, &text);
     digest_md5(buf_str(&text), text.len, md5);
     hex_encode(md5, 16, hex);
-    /* R: the same text means the same bytes. L: the same shape of local bytes; parts are compared by MD5. */
-    snprintf(ret, 64, "%c%s%016" PRIx64, local ? 'L' : 'R', hex, x->plan.layout);
+    /* R: the same text means the same bytes. L: the same shape of local bytes; parts are compared by MD5. What follows the
+     * blank is the metadata it is begun with, in any order. */
+    uint64_t meta = 0;
+    for (size_t i = 0; i < x->meta.n; i++) {
+        const struct kv *kv = &x->meta.items[i];
+        meta += crc64_update(crc64_update(0, kv->name, strlen(kv->name) + 1), kv->value, strlen(kv->value) + 1);
+    }
+    snprintf(ret, 64, "%c%.20s%016" PRIx64 " %016" PRIx64, local ? 'L' : 'R', hex, x->plan.layout, meta);
+}
+
+/* Whether the parts of an upload with this tag may go on. An upload keeps the metadata it was begun with. */
+static bool tag_resumes(const char *begun, const char *now)
+{
+    size_t n = strcspn(now, " ");
+    return begun != NULL && strncmp(begun, now, n) == 0 && (begun[n] == ' ' || begun[n] == '\0');
 }
 
 static void parts_go(struct xfer *x)
@@ -819,7 +832,8 @@ void parts_begin(struct xfer *x)
         upload_tag(x, tag);
     }
     x->hash_whole = x->plan.md5 == PLAN_MD5_AFTER;
-    bool resume = up->id != NULL && !upload_unknown(up) && up->tag != NULL && strcmp(up->tag, tag) == 0;
+    bool resume = up->id != NULL && !upload_unknown(up) && tag_resumes(up->tag, tag);
+    x->meta_stale = resume && strcmp(up->tag, tag) != 0;
     if (resume && x->stream) {
         stream_resume(x);
         xfer_drop(x);

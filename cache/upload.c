@@ -377,6 +377,7 @@ void xfer_start(struct cache *c, struct ckey *k)
         kv_copy(&x->meta, &x->f->meta);
         x->meta_dirty = x->f->meta_dirty;
         x->meta_explicit = x->f->meta_explicit;
+        x->meta_removed = x->f->meta_removed;
         x->mtime_implicit = x->f->mtime_implicit;
         x->moved = x->f->moved;
         struct extent_source *whole = extent_whole_remote(&x->map);
@@ -556,6 +557,31 @@ static bool source_can_copy(void *ctx, const struct extent_source *src)
 
 /* ---- prepare ---- */
 
+bool xfer_meta_is(const struct xfer *x, const struct kvlist *there)
+{
+    if (x->meta_removed) {
+        return false; /* it cannot be told from what came with the bytes from somewhere else */
+    }
+    for (size_t i = 0; i < x->meta.n; i++) {
+        const char *name = x->meta.items[i].name;
+        if ((x->mtime_implicit && strcmp(name, "meta-mtime") == 0) || strncmp(name, "meta-md5", 8) == 0 ||
+            (!x->meta_explicit && strcmp(name, "content-type") == 0)) {
+            continue;
+        }
+        const char *v = kv_get(there, name);
+        if (v == NULL || strcmp(v, x->meta.items[i].value) != 0) {
+            return false;
+        }
+    }
+    if (!x->md5_known || x->id->conf->file_md5 == CONF_MD5_OFF) {
+        return true;
+    }
+    char hex[33]; /* an MD5 that is known is to be there */
+    hex_encode(x->md5, 16, hex);
+    const char *v = kv_get(there, "meta-md5");
+    return v != NULL && strcmp(v, hex) == 0;
+}
+
 /* What the ledger knows of the target and of the source. On a worker, without the lock. */
 static bool ledger_facts(struct xfer *x, bool *ret_equal, bool *ret_meta_same)
 {
@@ -601,25 +627,7 @@ static bool ledger_facts(struct xfer *x, bool *ret_equal, bool *ret_meta_same)
         } else if (led.has_md5 && x->md5_known && memcmp(led.md5, x->md5, 16) == 0 && led.size == x->map.size) {
             *ret_equal = true;
         }
-        if (parsed && *ret_equal) {
-            *ret_meta_same = true;
-            for (size_t i = 0; i < x->meta.n && *ret_meta_same; i++) {
-                const char *name = x->meta.items[i].name;
-                if ((x->mtime_implicit && strcmp(name, "meta-mtime") == 0) || strncmp(name, "meta-md5", 8) == 0 ||
-                    (!x->meta_explicit && strcmp(name, "content-type") == 0)) {
-                    continue;
-                }
-                const char *v = kv_get(&meta, name);
-                *ret_meta_same = v != NULL && strcmp(v, x->meta.items[i].value) == 0;
-            }
-            if (*ret_meta_same && x->md5_known && x->id->conf->file_md5 != CONF_MD5_OFF) {
-                /* an MD5 that is known is to be there */
-                char hex[33];
-                hex_encode(x->md5, 16, hex);
-                const char *v = kv_get(&meta, "meta-md5");
-                *ret_meta_same = v != NULL && strcmp(v, hex) == 0;
-            }
-        }
+        *ret_meta_same = parsed && *ret_equal && xfer_meta_is(x, &meta);
         kv_fini(&meta);
         jledger_fini(&x->led);
         x->led = led;

@@ -37,7 +37,8 @@ struct xfer {
     struct cfile *f;    /* ref; NULL for a DELETE */
     uint64_t gen;
     bool absent, move;
-    bool meta_dirty, meta_explicit, mtime_implicit, moved; /* the file's, when it began */
+    bool meta_dirty, meta_explicit, meta_removed, mtime_implicit, moved; /* the file's, when it began */
+    bool meta_stale;    /* the upload was begun with other metadata: an update is to follow its commit */
     bool called_off;    /* L: content was superseded before the commit request */
     bool resolving;     /* UNKNOWN: only looks */
     bool stray;         /* the request was repeated, and the first may still arrive */
@@ -108,6 +109,7 @@ bool memory_take(struct cache *c, uint64_t n); /* locked; false: wait */
 void memory_give(struct cache *c, uint64_t n); /* locked */
 
 void xfer_prepare(struct xfer *x);   /* facts, then the plan; may be entered again after each step below */
+bool xfer_meta_is(const struct xfer *x, const struct kvlist *there); /* whether an object's metadata is what x is to give it */
 void xfer_make_plan(struct xfer *x);
 bool xfer_step_stopped(struct xfer *x); /* takes the lock; true: the step's hold is given up, go no further */
 void xfer_fail_and_drop(struct xfer *x, const struct errinfo *err); /* takes the lock; x may be gone after it */

@@ -414,6 +414,13 @@ int fx_setxattr(struct fx *fx, unsigned r, const char *key, const char *name, co
     return q.status;
 }
 
+int fx_removexattr(struct fx *fx, unsigned r, const char *key, const char *name)
+{
+    struct creq q = {.ref = ref(fx, r, key)};
+    WAIT(&q, cache_removexattr(fx->c, &q, name));
+    return q.status;
+}
+
 static void xattr_done(struct creq *q)
 {
     struct read_copy *c = CONTAINER_OF(q, struct read_copy, q);

@@ -74,6 +74,7 @@ int fx_mkdir(struct fx *fx, unsigned r, const char *prefix);
 int fx_rmdir(struct fx *fx, unsigned r, const char *prefix);
 int fx_setattr(struct fx *fx, unsigned r, const char *key, unsigned mask, const struct cattr *a);
 int fx_setxattr(struct fx *fx, unsigned r, const char *key, const char *name, const char *value);
+int fx_removexattr(struct fx *fx, unsigned r, const char *key, const char *name);
 int fx_getxattr(struct fx *fx, unsigned r, const char *key, const char *name, char ret[256]);
 struct cdir *fx_ls_begin(struct fx *fx, unsigned r, const char *prefix); /* NULL on failure */
 char *fx_ls_end(struct fx *fx, unsigned r, const char *prefix, struct cdir *d);

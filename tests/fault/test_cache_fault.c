@@ -257,6 +257,65 @@ static void assert_big(struct fx *fx, const char *key, unsigned seed)
     assert_int_equal(fx_at_uploads(fx, 0), 0);
 }
 
+/* Attributes changed while parts go out: the upload was begun with the old ones, and goes on; the new ones arrive all the same, also
+ * when the answer to its commit is lost, and over a restart. */
+static void attributes_while_parts_go_out(void **state)
+{
+    struct fx *fx = *state;
+    for (int i = 0; i < 4; i++) {
+        bool lost = i & 1, restarted = i & 2;
+        char key[] = {'f', (char)('0' + i), '\0'};
+        be_fault_clear(fx->fault[0]);
+        unsigned before = fx_calls(fx, 0, BE_MP_PART);
+        fx_delay(fx, 0, BE_MP_PART, 2, 100, 100);
+        put_big(fx, key, 1);
+        cache_hurry(fx->c, NULL);
+        while (fx_calls(fx, 0, BE_MP_PART) - before < 3) {
+            fx_sleep_ms(2);
+        }
+        const struct cattr a = {.mode = S_IFREG | 0600, .mtime_ns = 1000000000};
+        assert_int_equal(fx_setattr(fx, 0, key, CSET_MODE | CSET_MTIME, &a), 0);
+        assert_int_equal(fx_setxattr(fx, 0, key, "user.colour", "blue"), 0);
+        if (restarted) {
+            fx_close(fx);
+            fx_open(fx);
+        }
+        if (lost) {
+            fx_fault(fx, 0, BE_MP_COMMIT, 0, 1, -EIO, ERR_TRANSIENT, true);
+        }
+        ends_clean(fx);
+        assert_big(fx, key, 1);
+        CLEANUP(mem_freep) char *mode = fx_at_meta(fx, 0, key, "meta-mode");
+        CLEANUP(mem_freep) char *mtime = fx_at_meta(fx, 0, key, "meta-mtime");
+        CLEANUP(mem_freep) char *colour = fx_at_meta(fx, 0, key, "meta-xattr-user.colour");
+        CLEANUP(mem_freep) char *md5 = fx_at_meta(fx, 0, key, "meta-md5");
+        assert_non_null(mode);
+        assert_string_equal(mode, "33152"); /* 0100600 */
+        assert_non_null(mtime);
+        assert_string_equal(mtime, "1.000000000");
+        assert_non_null(colour);
+        assert_string_equal(colour, "blue");
+        assert_non_null(md5);
+    }
+}
+
+/* A name that is taken away is not there any more, though all others are as they were. */
+static void attribute_removed(void **state)
+{
+    struct fx *fx = *state;
+    fx_text(fx, 0, "f", "text");
+    assert_int_equal(fx_setxattr(fx, 0, "f", "user.colour", "blue"), 0);
+    ends_clean(fx);
+    CLEANUP(mem_freep) char *colour = fx_at_meta(fx, 0, "f", "meta-xattr-user.colour");
+    assert_non_null(colour);
+    assert_int_equal(fx_removexattr(fx, 0, "f", "user.colour"), 0);
+    fx_close(fx);
+    fx_open(fx);
+    ends_clean(fx);
+    assert_null(fx_at_meta(fx, 0, "f", "meta-xattr-user.colour"));
+    assert_at(fx, 0, "f", "text");
+}
+
 /* The same bytes once more, long after the target was looked at: it is looked at again, and no byte moves. */
 static void same_again_after_a_while(void **state)
 {
@@ -636,7 +695,7 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, fx_setup, fx_teardown)
         T(put_reply_lost), T(put_lost), T(put_reply_lost_then_rewritten), T(put_reply_lost_then_gone),
         T(lost_then_moved), T(copied_while_committed), T(fsync_of_a_source_held_open), T(repeated_request_may_still_arrive),
-        T(delete_reply_lost), T(copy_reply_lost), T(rename_reply_lost), T(complete_reply_lost), T(same_again_after_a_while),
+        T(delete_reply_lost), T(copy_reply_lost), T(rename_reply_lost), T(complete_reply_lost), T(same_again_after_a_while), T(attributes_while_parts_go_out), T(attribute_removed),
         T(complete_reply_lost_then_rewritten), T(parts_fail_and_begin_lost), T(begin_lost_and_superseded), T(put_reply_lost_beside_an_upload), T(begin_repeated),
         T(superseded_upload_is_aborted),
         T(refused_key_others_go_on), T(blocked_file_moves_and_goes), T(altered_on_the_way), T(source_changes_whole),
