@@ -95,6 +95,22 @@ struct cdirnode *dir_get(struct cache *c, struct cident *id, const char *prefix,
     return d;
 }
 
+void dir_hold(struct cache *c, struct ckey *k)
+{
+    mutex_assert_held(&c->lock);
+    if (k->dir == NULL) {
+        k->dir = dir_get(c, k->ident, k->key, key_parent_len(k->key));
+        k->dir->refs++;
+    }
+}
+
+void dir_let_go(struct ckey *k)
+{
+    if (k->dir != NULL) {
+        TAKE(k->dir)->refs--;
+    }
+}
+
 struct cchild *dir_child(struct cdirnode *d, const char *name, size_t len)
 {
     if (d->n_buckets == 0) {
@@ -287,7 +303,7 @@ void dirs_free_all(struct cache *c)
     c->n_dir_buckets = c->n_dirs = 0;
 }
 
-/* Listings nobody used for a while go. A node that still must speak for pending changes is not needed for that: slots do. */
+/* Listings nobody used for a while go, but for those which alone have the names of pending changes. */
 void dirs_trim(struct cache *c)
 {
     int64_t now = time_mono_ns();

@@ -182,6 +182,7 @@ struct ckey {
     bool settle_pending;    /* recovered with a request out: settle_ns starts when the remote is there */
     bool drop_upload;       /* recovered with content that will not be sent: abort it once the remote is there */
     struct cref_edge *readers;
+    struct cdirnode *dir;  /* of its parent, held from the first change on: only there can the name be seen before a listing has it */
     struct creq *fsync_waiters; /* seq field = gen they wait for */
     struct ckey *dirty_prev, *dirty_next; /* all slots whose state is not CLEAN, in seq order of first dirtying */
     bool on_dirty;
@@ -234,7 +235,7 @@ struct cdirnode {
     size_t n_order, cap_order;
     char *reached;          /* listing progress: last key seen */
     struct creq *waiters;   /* lookups and readdirs: looked at again with every page */
-    unsigned refs;          /* cdirs and the running listing */
+    unsigned refs;          /* cdirs, slots that changed, and the running listing */
     size_t len;
     char prefix[];
 };
@@ -359,6 +360,8 @@ void file_to_base(struct cache *c, struct cfile *f, const struct cver *v); /* af
 /* ---- dirs.c, lookup.c ---- */
 struct cdirnode *dir_find(struct cache *c, struct cident *id, const char *prefix, size_t len);
 struct cdirnode *dir_get(struct cache *c, struct cident *id, const char *prefix, size_t len);
+void dir_hold(struct cache *c, struct ckey *k); /* k->dir; nothing when it is held already */
+void dir_let_go(struct ckey *k);
 struct cchild *dir_child(struct cdirnode *d, const char *name, size_t len);
 /* What a local change does to the listing of the key's directory, when it is known. v NULL = gone. A directory is a key
  * that ends in '/'. */

@@ -102,6 +102,7 @@ void key_drop_if_idle(struct cache *c, struct ckey *k)
         k->file->at = NULL;
         file_unref(c, k->file);
     }
+    dir_let_go(k);
     upload_fini(&k->up);
     free(k);
 }
@@ -241,6 +242,7 @@ void key_changed(struct cache *c, struct ckey *k)
     int64_t now = time_mono_ns();
     k->changed_ns = now;
     k->tries = 0;
+    dir_hold(c, k);
     bool was_active = k->state == FS_UPLOADING;
     if (k->state == FS_BLOCKED && (k->want_absent || (k->file != NULL && k->file->sealed))) {
         key_event(c, k, FE_RETRY, "changed"); /* what was refused is not what is wanted now */

@@ -298,6 +298,30 @@ static void renamed_while_sent(void **state)
     assert_at(fx, 0, "f", NULL);
 }
 
+/* What is not at the provider yet is in its directory all the same: when the listing is an old one, and after a restart. */
+static void pending_names_are_listed(void **state)
+{
+    struct fx *fx = *state;
+    fx_close(fx);
+    fx->opt.list_ttl_ms = 1;
+    fx_open(fx);
+    fx_at_put(fx, 0, "d/theirs", "1");
+    assert_int_equal(fx_lookup(fx, 0, "d/", NULL), 0);
+    fx_text(fx, 0, "d/ours", "2");
+    assert_int_equal(fx_mkdir(fx, 0, "d/sub/"), 0);
+    assert_int_equal(fx_unlink(fx, 0, "d/theirs"), 0);
+    for (int i = 0; i < 2; i++) {
+        fx_sleep_ms(2500); /* what nobody uses is trimmed once a second */
+        CLEANUP(mem_freep) char *ls = fx_ls(fx, 0, "d/");
+        assert_string_equal(ls, "ours sub/");
+        fx_close(fx);
+        fx_open(fx);
+    }
+    fx_idle(fx);
+    CLEANUP(mem_freep) char *ls = fx_ls(fx, 0, "d/");
+    assert_string_equal(ls, "ours sub/");
+}
+
 static void directories(void **state)
 {
     struct fx *fx = *state;
@@ -685,7 +709,7 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, fx_setup, fx_teardown)
         T(written_sealed_read), T(truncated_while_pending), T(write_after_seal), T(copied_whole),
         T(copied_from_pending), T(copied_in_part), T(appended), T(truncated), T(renamed), T(renamed_empty), T(renamed_directory),
-        T(unlinked), T(renamed_while_sent), T(directories), T(late_listing), T(attributes), T(one_identity_twice),
+        T(unlinked), T(renamed_while_sent), T(directories), T(pending_names_are_listed), T(late_listing), T(attributes), T(one_identity_twice),
         T(fsync_waits), T(discarded), T(copy_fails_for_good), T(copy_of_local_fails_for_good), T(copy_of_local_stays_open), T(rename_fails_for_good),
         T(overwrite_after_failed_copy), T(overwrite_waits_for_copy), T(chain_of_moves), T(moved_tree_is_whole), T(swap_by_copies),
         T(swap_by_moves), T(exchange), T(exchange_while_open), T(reader_of_replaced),
