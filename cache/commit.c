@@ -100,7 +100,6 @@ static void end_clean_locked(struct xfer *x)
 {
     struct ckey *k = x->k;
     struct cache *c = x->c;
-    x->id->refused = 0;
     c->last_progress_ns = time_mono_ns();
     /* The parent's marker may have waited for a child to be there. */
     size_t plen = key_parent_len(k->key);
@@ -345,6 +344,9 @@ static void commit_failed(struct xfer *x, const struct errinfo *err)
     case ERR_INVALID:
     case ERR_ARCHIVED:
         if (!err->outcome_unknown) {
+            if (pause_refused(x, err)) {
+                break;
+            }
             key_refused(c, k, FE_REFUSED, err);
             if (x->f != NULL && k->file == x->f && x->f->gen != x->gen && x->f->sealed) {
                 key_event(c, k, FE_RETRY, "newer content"); /* what was refused is not what is wanted now */
@@ -771,6 +773,7 @@ static void accepted(struct xfer *x)
         journal_segments_get(c->journal, x->id->id, x->k->key, x->base->etag, &x->segments);
     }
     cache_lock(c);
+    pause_over(x);
     struct ckey *k = x->k;
     bool same = x->absent ? k->want_absent : !k->want_absent && k->file == x->f && x->f->gen == x->gen;
     struct jtx *tx = jtx_new();
@@ -905,9 +908,11 @@ static void resolve_headed(struct be_op *op)
     KILL_POINT("commit: outcome looked up");
     bool absent = op->status != 0 && op->err.cls == ERR_ABSENT && strcmp(op->err.code, "NoSuchBucket") != 0;
     if (op->status != 0 && !absent) {
-        k->err = op->err;
-        k->tries++;
-        k->due_ns = time_mono_ns() + MIN(1000000000LL << MIN(k->tries, 6u), 60000000000LL);
+        if (!pause_refused(x, &op->err)) {
+            k->err = op->err;
+            k->tries++;
+            k->due_ns = time_mono_ns() + MIN(1000000000LL << MIN(k->tries, 6u), 60000000000LL);
+        }
         x->called_off = x->ended = true;
         xfer_drop(x);
         cache_unlock(c);

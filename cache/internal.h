@@ -47,8 +47,12 @@ struct cident {
     struct be_limits limits;
     bool foreign_posix;   /* attr=auto: objects others wrote carry modes and times here */
     unsigned samples;     /* directories looked at to learn that */
-    unsigned refused;     /* fatal refusals in a row on different keys; 3 pause the identity (rules B9) */
-    int64_t paused_until; /* monotonic */
+    /* pause.c, rules B9 */
+    unsigned refused;          /* keys refused since the last success */
+    unsigned streak;           /* names them, until a success; 0 = none was */
+    int64_t paused_until;      /* monotonic */
+    struct errinfo pause_err;  /* why; class NONE: not paused */
+    const struct xfer *probe;  /* the one transfer that tries whether the pause may end */
     unsigned in_flight_small, in_flight_big;
 };
 
@@ -176,6 +180,7 @@ struct ckey {
     int64_t settle_ns;      /* until then a lost request may still land */
     bool hurry;             /* fsync, wait, pressure: due as soon as sealed */
     unsigned tries;
+    unsigned refused_streak; /* cident.streak this key was last refused in */
     struct errinfo err;
     struct xfer *x;
     struct cupload up;
@@ -261,6 +266,7 @@ struct cache {
     struct ckey *dirty_head, *dirty_tail, *scan; /* scan: where the scheduler's next round goes on */
     unsigned visit;
     uint64_t n_dirty;
+    unsigned streaks; /* of refusals, so far: pause.c */
     struct cdirnode **dirs;
     size_t n_dir_buckets, n_dirs;
     struct cfile *lru_head, *lru_tail; /* CLEAN files with spool bytes, least recently used first */
@@ -329,6 +335,11 @@ void key_order_after(struct cache *c, struct cfile *f, struct ckey *left_behind)
 void key_due(struct cache *c, struct ckey *k, int64_t at_ns); /* content not yet sealed: when it is, unless it hydrates */
 /* Failed for good: sticky error, its move-deletes are dropped, waiting overwrites of its sources are BLOCKED (rules B5). */
 void key_refused(struct cache *c, struct ckey *k, enum file_event e, const struct errinfo *err);
+/* pause.c. All locked. */
+bool pause_holds(const struct ckey *k, int64_t now); /* its remote, or one it is copied from, is not to be asked now */
+bool pause_waits(const struct ckey *k);              /* such a remote is paused, between its probes too */
+unsigned pause_lift(struct cache *c, struct cident *id); /* goes on at once; how many keys that makes due */
+
 void key_recovered(struct cache *c, struct ckey *k); /* joins the dirty list in the state it has */
 void key_submit_row(struct cache *c, struct ckey *k); /* journal it, nobody waits */
 

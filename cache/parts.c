@@ -46,6 +46,7 @@ static void gather_read_done(struct be_op *op)
     if (op->status != 0 && g->status == 0) {
         g->status = op->status;
         g->err = op->err;
+        pause_blame(g->x, op->be);
     } else if (op->status == 0 && rd->got != rd->len && g->status == 0) {
         g->status = err_set(&g->err, ERR_INTEGRITY, -EIO, "the source gave %zu of %zu bytes", rd->got, rd->len);
     }

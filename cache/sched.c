@@ -40,7 +40,7 @@ static bool startable(struct cache *c, struct ckey *k, int64_t now, int64_t *ret
         }
         return false;
     }
-    if (id->be == NULL || id->paused_until > now || (k->state != FS_DIRTY && k->state != FS_UNKNOWN)) {
+    if (id->be == NULL || (k->state != FS_DIRTY && k->state != FS_UNKNOWN)) {
         return false;
     }
     struct cfile *f = k->want_absent ? NULL : k->file;
@@ -73,6 +73,9 @@ static bool startable(struct cache *c, struct ckey *k, int64_t now, int64_t *ret
         return false;
     }
     if (c->active_xfers >= ACTIVE_MAX) {
+        return false;
+    }
+    if (pause_holds(k, now)) {
         return false;
     }
     bool big = f != NULL && f->map.size > id->conf->small_file_threshold;
@@ -152,7 +155,10 @@ static void deadlines(struct cache *c, int64_t now)
         struct creq **pp = &k->fsync_waiters;
         while (*pp != NULL) {
             struct creq *r = *pp;
-            if (r->deadline_ns <= now) {
+            if (k->ident->paused_until > now && k->x == NULL) {
+                *pp = r->next; /* the remote refuses us, and says why */
+                creq_end_locked(c, r, err_to_errno(&k->ident->pause_err));
+            } else if (r->deadline_ns <= now) {
                 *pp = r->next;
                 creq_end_locked(c, r, -EIO);
             } else {

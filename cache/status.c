@@ -1,6 +1,6 @@
 /* What the operator sees and says: status, metrics, errors, progress, retry, discard.
  *
- * Status members (JSON): identity totals in "remotes" [{name, identity, paused}], "pending" {files, bytes, failed, conflict,
+ * Status members (JSON): identity totals in "remotes" [{name, identity, mounted, paused, why}], "pending" {files, bytes, failed, conflict,
  * unfinished, waiting, open}, "done" {files, bytes, skipped, server_copies} since the start, "total" {files, bytes} since the journal was made, "spool" {used, space, files}, "memory" {used,
  * budget}, "transfers" active now, "failures" [{remote, key, state, code, status, message, request_id}] up to 1000,
  * "unfinished" [{remote, key, size}] likewise, "daemon" true when a daemon answered. */
@@ -45,7 +45,6 @@ uint64_t cache_seq(struct cache *c)
 
 static void progress_locked(struct cache *c, const struct cscope *s, uint64_t up_to, struct cprogress *p)
 {
-    int64_t now = time_mono_ns();
     memset(p, 0, sizeof(*p));
     p->files_done = c->files_done;
     p->bytes_done = c->bytes_done;
@@ -61,7 +60,7 @@ static void progress_locked(struct cache *c, const struct cscope *s, uint64_t up
         } else {
             p->files_left++;
             p->bytes_left += f != NULL ? f->map.size : 0;
-            if (k->ident->be == NULL || k->ident->paused_until > now) {
+            if (k->ident->be == NULL || pause_waits(k)) {
                 p->waiting++;
             }
         }
@@ -138,7 +137,6 @@ int cache_status(struct cache *c, const struct cscope *s, struct buf *ret_json)
     cache_lock(c);
     progress_locked(c, s, UINT64_MAX, &p);
     uint64_t conflict = 0;
-    int64_t now = time_mono_ns();
     for (const struct ckey *k = c->dirty_head; k != NULL; k = k->dirty_next) {
         if ((k->state != FS_BLOCKED && k->state != FS_CONFLICT) || !scope_has(s, k)) {
             continue;
@@ -160,8 +158,14 @@ int cache_status(struct cache *c, const struct cscope *s, struct buf *ret_json)
         }
     }
     for (const struct cident *i = c->idents; i != NULL; i = i->next) {
-        json_array_append_new(remotes, json_pack("{s:s, s:s, s:b, s:b}", "name", ident_label(c, i), "identity", i->name,
-                                                 "mounted", i->be != NULL, "paused", i->paused_until > now));
+        bool paused = i->pause_err.cls != ERR_NONE;
+        json_t *one = json_pack("{s:s, s:s, s:b, s:b}", "name", ident_label(c, i), "identity", i->name, "mounted",
+                                i->be != NULL, "paused", paused);
+        if (paused) {
+            char line[640];
+            json_object_set_new(one, "why", json_string(err_format(&i->pause_err, line, sizeof(line))));
+        }
+        json_array_append_new(remotes, one);
     }
     json_object_set_new(root, "version", json_string(OBJMIG_VERSION));
     json_object_set_new(root, "daemon", json_boolean(!c->read_only));
@@ -241,6 +245,11 @@ int cache_errors(struct cache *c, const struct cscope *s, struct buf *b)
 {
     char line[640];
     cache_lock(c);
+    for (const struct cident *i = c->idents; i != NULL; i = i->next) {
+        if (i->pause_err.cls != ERR_NONE && (s == NULL || s->remote == NULL || s->remote->ident == i)) {
+            buf_addf(b, "paused\t%s\t\t%s\n", ident_label(c, i), err_format(&i->pause_err, line, sizeof(line)));
+        }
+    }
     for (const struct ckey *k = c->dirty_head; k != NULL; k = k->dirty_next) {
         if ((k->state != FS_BLOCKED && k->state != FS_CONFLICT) || !scope_has(s, k)) {
             continue;
@@ -264,6 +273,9 @@ int cache_retry(struct cache *c, const struct cscope *s, unsigned *ret_n)
 {
     *ret_n = 0;
     cache_lock(c);
+    for (struct cident *i = c->idents; i != NULL; i = i->next) {
+        *ret_n += pause_lift(c, i); /* of all: a copy into the scope may wait for a source out of it */
+    }
     struct jtx *tx = jtx_new();
     struct ckey *next;
     for (struct ckey *k = c->dirty_head; k != NULL; k = next) {
@@ -274,8 +286,6 @@ int cache_retry(struct cache *c, const struct cscope *s, unsigned *ret_n)
             k->tries = 0;
             err_clear(&k->err);
             k->due_ns = time_mono_ns();
-            k->ident->paused_until = 0;
-            k->ident->refused = 0;
             key_journal(c, k, tx);
             ++*ret_n;
         }

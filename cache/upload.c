@@ -17,8 +17,6 @@
 #define RETRY_MIN_NS 1000000000LL
 #define RETRY_MAX_NS 60000000000LL
 #define INTEGRITY_TRIES 3
-#define PAUSE_AFTER 3                 /* refusals on different keys in a row (rules B9) */
-#define PAUSE_NS (30LL * 1000000000LL)
 
 static void run_next(struct work *w)
 {
@@ -113,6 +111,7 @@ static void xfer_end(struct xfer *x)
     struct ckey *k = x->k;
     ENSURE(x->outstanding == 0 && k->x == x);
     k->x = NULL;
+    pause_ends(x);
     k->pins--;
     c->active_xfers--;
     if (x->big) {
@@ -130,11 +129,6 @@ static void xfer_end(struct xfer *x)
     key_drop_if_idle(c, k);
     cache_async_end_locked(c);
     cache_kick_locked(c);
-}
-
-static bool refusal_is_of_remote(const struct errinfo *e)
-{
-    return e->cls == ERR_AUTH || e->cls == ERR_QUOTA || (e->cls == ERR_ABSENT && strcmp(e->code, "NoSuchBucket") == 0);
 }
 
 /* Nothing changed at the provider: wait and start anew, or give up. Locked. */
@@ -178,11 +172,8 @@ static void end_failed(struct xfer *x)
     if (k->state == FS_REDIRTIED) {
         final = false; /* newer content decides for itself */
     }
-    if (final && refusal_is_of_remote(&err)) {
-        if (++x->id->refused >= PAUSE_AFTER && x->id->paused_until < now) {
-            x->id->paused_until = now + PAUSE_NS;
-            log_error("upload", "remote=%s paused: %s", x->id->name, err.message);
-        }
+    if (final && pause_refused(x, &err)) {
+        return;
     }
     if (final) {
         key_refused(c, k, FE_REFUSED, &err);
@@ -387,6 +378,7 @@ void xfer_start(struct cache *c, struct ckey *k)
         extent_init(&x->map);
     }
     k->x = x;
+    pause_begins(x);
     k->pins++;
     c->active_xfers++;
     if (x->big) {
@@ -515,6 +507,7 @@ static void head_source_done(struct be_op *op)
         if (op->err.cls == ERR_ABSENT) {
             err_set(&op->err, ERR_ABSENT, -ENOENT, "the source %s is gone", x->whole->key);
         }
+        pause_blame(x, op->be);
         xfer_fail(x, &op->err);
         xfer_drop(x);
         cache_unlock(c);

@@ -51,6 +51,7 @@ struct xfer {
     bool failed;        /* L: first failure is in err; ends when nothing is outstanding */
     struct errinfo err;
     bool local_failed;
+    struct cident *refused_by; /* L: the remote err is from; NULL: the target */
 
     struct extent_map map; /* snapshot */
     uint64_t spool_id;     /* of its LOCAL bytes */
@@ -107,6 +108,15 @@ bool xfer_stopped(const struct xfer *x); /* locked: failed or called off */
 void memory_wait(struct xfer *x); /* locked: parts_wake when some came free */
 bool memory_take(struct cache *c, uint64_t n); /* locked; false: wait */
 void memory_give(struct cache *c, uint64_t n); /* locked */
+
+/* ---- pause.c, locked ---- */
+void pause_begins(struct xfer *x); /* at its start and end: of a paused remote only one runs */
+void pause_ends(struct xfer *x);
+void pause_blame(struct xfer *x, const struct be *be); /* whose refusal it is, when not the target's */
+void pause_over(struct xfer *x);                       /* a provider accepted something */
+/* A refusal of the class that may be the remote's. True: it is paused, and the key is queued again (UNKNOWN stays so). False:
+ * the key's own, nothing is done. */
+bool pause_refused(struct xfer *x, const struct errinfo *err);
 
 void xfer_prepare(struct xfer *x);   /* facts, then the plan; may be entered again after each step below */
 bool xfer_meta_is(const struct xfer *x, const struct kvlist *there); /* whether an object's metadata is what x is to give it */
