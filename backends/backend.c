@@ -228,6 +228,12 @@ bool be_can_copy(const struct be *dst, const struct be *src)
     return dst == src || (dst->ops->can_copy && dst->ops->can_copy(dst, src));
 }
 
+int be_renew(struct be *be, const struct conf_remote *conf, struct errinfo *reterr)
+{
+    CHECK_MAGIC(be, BE_MAGIC);
+    return be->ops->renew ? be->ops->renew(be, conf, reterr) : 0;
+}
+
 /* --- the operation's life --- */
 
 /* The other backend an operation reads, or NULL. */

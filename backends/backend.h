@@ -243,6 +243,7 @@ struct be_ops {
     /* Two remotes of one identity are one bucket: provider, endpoint where buckets are not global, bucket. */
     const char *(*identity)(const struct be *be);
     bool (*can_copy)(const struct be *dst, const struct be *src); /* NULL: only from itself */
+    int (*renew)(struct be *be, const struct conf_remote *conf, struct errinfo *reterr); /* NULL: needs no credentials */
     void (*cancel)(struct be *be, struct be_op *op); /* done still runs, perhaps with ERR_CANCELED; NULL: cannot */
     /* required */
     void (*stat)(struct be *be, struct be_stat *op);
@@ -281,6 +282,9 @@ int be_open(const struct conf_remote *conf, const struct be_env *env, struct be 
 void be_close(struct be *be); /* waits for what is in flight; NULL is fine */
 const char *be_identity(const struct be *be);
 bool be_can_copy(const struct be *dst, const struct be *src);
+/* Credentials, and nothing else of conf, replace those it was opened with: each attempt from now on is signed with them. Any
+ * thread, at any time. ERR_INVALID when they cannot be. */
+int be_renew(struct be *be, const struct conf_remote *conf, struct errinfo *reterr);
 
 /* The calls. Each checks its arguments (a bad key or a missing capability completes with ERR_INVALID / -EOPNOTSUPP like
  * any failure) and that the driver completes once, with a class on failure. */

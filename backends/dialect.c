@@ -8,6 +8,7 @@
 #include <strings.h>
 
 #include "mem.h"
+#include "sync.h"
 
 void dialect_request_fini(struct dialect_request *r)
 {
@@ -136,6 +137,72 @@ static bool credential_ok(const char *s)
     return dialect_header_value_ok(s) && strchr(s, ' ') == NULL;
 }
 
+struct dialect_keyring {
+    struct mutex lock;         /* RANK_REMOTE */
+    struct dialect_keys *keys; /* lock; NULL = requests are not signed */
+};
+
+struct dialect_keys *dialect_keys_get(const struct dialect_site *site)
+{
+    mutex_lock(&site->keyring->lock);
+    struct dialect_keys *keys = site->keyring->keys;
+    if (keys) {
+        atomic_fetch_add(&keys->refs, 1);
+    }
+    mutex_unlock(&site->keyring->lock);
+    return keys;
+}
+
+void dialect_keys_put(struct dialect_keys *keys)
+{
+    if (keys && atomic_fetch_sub(&keys->refs, 1) == 1) {
+        free(keys->id);
+        secret_free(keys->secret);
+        secret_free(keys->token);
+        free(keys);
+    }
+}
+
+bool dialect_same_id(const struct dialect_site *a, const struct dialect_site *b)
+{
+    struct dialect_keys *x = dialect_keys_get(a), *y = dialect_keys_get(b);
+    bool same = strcmp(x ? x->id : "", y ? y->id : "") == 0;
+    dialect_keys_put(x);
+    dialect_keys_put(y);
+    return same;
+}
+
+int dialect_renew(const struct dialect_site *site, const struct conf_remote *conf,
+                  struct errinfo *reterr)
+{
+    const char *id = conf->access_key_id ? conf->access_key_id : "";
+    bool has_secret = conf->access_key_secret && conf->access_key_secret->len > 0;
+    if ((id[0] == '\0') == has_secret) {
+        return err_set(reterr, ERR_INVALID, -EINVAL, "[%s] %s: missing; give both or none",
+                       site->name, has_secret ? "accessKeyId" : "accessKeySecret");
+    }
+    if (!credential_ok(id) ||
+        (conf->security_token && !credential_ok(conf->security_token->bytes))) {
+        return err_set(reterr, ERR_INVALID, -EINVAL,
+                       "[%s] accessKeyId or securityToken: has blanks or control characters",
+                       site->name);
+    }
+    struct dialect_keys *keys = NULL;
+    if (has_secret) {
+        keys = mem_zalloc(sizeof(*keys));
+        atomic_init(&keys->refs, 1);
+        keys->id = mem_strdup(id);
+        keys->secret = secret_copy(conf->access_key_secret);
+        keys->token = secret_copy(conf->security_token);
+    }
+    mutex_lock(&site->keyring->lock);
+    struct dialect_keys *old = site->keyring->keys;
+    site->keyring->keys = keys;
+    mutex_unlock(&site->keyring->lock);
+    dialect_keys_put(old);
+    return 0;
+}
+
 int dialect_site_init(struct dialect_site *site, const struct be_dialect *d,
                       const struct conf_remote *conf, struct errinfo *reterr)
 {
@@ -143,9 +210,8 @@ int dialect_site_init(struct dialect_site *site, const struct be_dialect *d,
     site->name = mem_strdup(conf->name ? conf->name : "");
     site->https = conf->https;
     site->bucket = mem_strdup(conf->bucket ? conf->bucket : "");
-    site->key_id = mem_strdup(conf->access_key_id ? conf->access_key_id : "");
-    site->secret = secret_copy(conf->access_key_secret);
-    site->token = secret_copy(conf->security_token);
+    site->keyring = mem_zalloc(sizeof(*site->keyring));
+    mutex_init(&site->keyring->lock, RANK_REMOTE);
     if (site->bucket[0] == '\0') {
         return err_set(reterr, ERR_INVALID, -EINVAL, "[%s] bucket: missing; name the bucket",
                        site->name);
@@ -158,16 +224,7 @@ int dialect_site_init(struct dialect_site *site, const struct be_dialect *d,
                            site->name, site->bucket);
         }
     }
-    if ((site->key_id[0] == '\0') != (site->secret == NULL)) {
-        return err_set(reterr, ERR_INVALID, -EINVAL, "[%s] %s: missing; give both or none",
-                       site->name, site->secret ? "accessKeyId" : "accessKeySecret");
-    }
-    if (!credential_ok(site->key_id) || (site->token && !credential_ok(site->token->bytes))) {
-        return err_set(reterr, ERR_INVALID, -EINVAL,
-                       "[%s] accessKeyId or securityToken: has blanks or control characters",
-                       site->name);
-    }
-    return 0;
+    return dialect_renew(site, conf, reterr);
 }
 
 void dialect_site_fini(struct dialect_site *site)
@@ -178,9 +235,11 @@ void dialect_site_fini(struct dialect_site *site)
     free(site->bucket);
     free(site->service);
     free(site->identity);
-    free(site->key_id);
-    secret_free(site->secret);
-    secret_free(site->token);
+    if (site->keyring) {
+        dialect_keys_put(site->keyring->keys);
+        mutex_fini(&site->keyring->lock);
+        free(site->keyring);
+    }
 }
 
 static void lower(uint64_t *limit, uint64_t to)

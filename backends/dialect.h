@@ -1,11 +1,12 @@
 /* What an HTTP object store provides instead of a driver: pure functions that turn operations into
  * requests and answers into results. objstore.c does all the rest.
  *
- * No function here does I/O, reads a clock, takes a lock, retries or logs. A site is written by
- * configure and read-only after it, so every function but configure and release may run on any
+ * No function here does I/O, reads a clock, retries or logs, and none takes a lock but the keyring's
+ * own. A site is written by configure and read-only after it, but for its keyring, so every function but configure and release may run on any
  * number of threads at once. */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -27,12 +28,18 @@ struct dialect_site {
     char *service;  /* what this bucket shares with those it can copy from: "aws", "cos", or an
                        endpoint */
     char *identity; /* see be_ops.identity */
-    char *key_id;   /* "" = requests are not signed */
-    struct secret *secret, *token; /* token may be NULL */
+    struct dialect_keyring *keyring; /* the credentials: the one thing that may change, see below */
     uint32_t caps;
     struct be_limits limits;
     bool part_source_unchecked; /* part copies ignore src_etag: the driver looks at the source after
                                    each */
+};
+
+/* One set of credentials. Constant; shared by those who sign with it. */
+struct dialect_keys {
+    atomic_uint refs;
+    char *id;
+    struct secret *secret, *token; /* token may be NULL */
 };
 
 /* One request of an operation. Several make one operation when lists have pages or a batch is
@@ -133,6 +140,15 @@ bool dialect_host_is_address(
 int dialect_site_init(struct dialect_site *site, const struct be_dialect *d,
                       const struct conf_remote *conf, struct errinfo *reterr);
 void dialect_site_fini(struct dialect_site *site);
+/* The credentials of now, for one signature; NULL: requests are not signed. dialect_keys_put takes
+ * NULL, too. */
+struct dialect_keys *dialect_keys_get(const struct dialect_site *site);
+void dialect_keys_put(struct dialect_keys *keys);
+bool dialect_same_id(const struct dialect_site *a, const struct dialect_site *b);
+/* Signatures from now on are made with conf's. ERR_INVALID, and nothing changes, when they cannot
+ * be. */
+int dialect_renew(const struct dialect_site *site, const struct conf_remote *conf,
+                  struct errinfo *reterr);
 /* Lowers limits to what the configuration says. */
 void dialect_limits(struct be_limits *l, const struct conf_remote *conf);
 

@@ -152,7 +152,7 @@ static bool cos_can_copy(const struct dialect_site *dst, const struct dialect_si
 {
     /* across regions too; another account's bucket may need a permission that nobody can see from
      * here */
-    return strcmp(dst->key_id, src->key_id) == 0;
+    return dialect_same_id(dst, src);
 }
 
 /* COS refuses these control characters in keys (its documentation on object names). */
@@ -180,18 +180,20 @@ static int cos_build(const struct dialect_site *site, const struct dialect_call 
 static int cos_sign(const struct dialect_site *site, struct dialect_request *r, int64_t wall_s,
                     struct errinfo *reterr)
 {
-    if (site->key_id[0] == '\0') {
+    struct dialect_keys *keys = dialect_keys_get(site);
+    if (!keys) {
         return 0;
     }
     char key_time[64];
     snprintf(key_time, sizeof(key_time), "%lld;%lld", (long long)wall_s - SIGN_BEFORE_S,
              (long long)wall_s + SIGN_AFTER_S);
     kv_set(&r->headers, "authorization", NULL);
-    kv_set(&r->headers, "x-cos-security-token", site->token ? site->token->bytes : NULL);
+    kv_set(&r->headers, "x-cos-security-token", keys->token ? keys->token->bytes : NULL);
     struct sign_req req = {r->method, buf_str(&r->path), &r->query, &r->headers};
-    struct sign_key key = {site->key_id, site->secret->bytes, site->secret->len};
+    struct sign_key key = {keys->id, keys->secret->bytes, keys->secret->len};
     CLEANUP(sign_out_fini) struct sign_out out = {0};
     int err = sign_cos(&req, &key, key_time, &out);
+    dialect_keys_put(keys);
     if (err < 0) {
         return err_set(reterr, ERR_LOCAL, err, "signature: no memory");
     }

@@ -262,13 +262,12 @@ static int s3_configure(const struct conf_remote *conf, struct dialect_site **re
 
 static bool s3_can_copy(const struct dialect_site *dst, const struct dialect_site *src)
 {
-    return strcmp(dst->service, src->service) == 0 && strcmp(dst->key_id, src->key_id) == 0;
+    return strcmp(dst->service, src->service) == 0 && dialect_same_id(dst, src);
 }
 
-static int s3_sign_v4(const struct s3 *s, struct dialect_request *r, int64_t wall_s,
-                      struct sign_out *out)
+static int s3_sign_v4(const struct s3 *s, const struct dialect_keys *keys,
+                      struct dialect_request *r, int64_t wall_s, struct sign_out *out)
 {
-    const struct dialect_site *site = &s->like.site;
     char date[SIGN_DATE_SIZE];
     sign_date_iso(wall_s, date);
     if (r->body_sha256[0] == '\0') {
@@ -283,19 +282,19 @@ static int s3_sign_v4(const struct s3 *s, struct dialect_request *r, int64_t wal
     kv_set(&r->headers, "x-amz-date", date);
     kv_set(&r->headers, "x-amz-content-sha256", r->body_sha256);
     struct sign_req req = {r->method, buf_str(&r->path), &r->query, &r->headers};
-    struct sign_key key = {site->key_id, site->secret->bytes, site->secret->len};
+    struct sign_key key = {keys->id, keys->secret->bytes, keys->secret->len};
     return sign_v4(&sign_v4_aws, &req, &key, s->region, date, r->body_sha256, out);
 }
 
-static int s3_sign_v2(const struct s3 *s, struct dialect_request *r, int64_t wall_s,
-                      struct sign_out *out)
+static int s3_sign_v2(const struct s3 *s, const struct dialect_keys *keys,
+                      struct dialect_request *r, int64_t wall_s, struct sign_out *out)
 {
     const struct dialect_site *site = &s->like.site;
     char date[SIGN_DATE_SIZE];
     sign_date_http(wall_s, date);
     kv_set(&r->headers, "date", date);
     struct sign_req req = {r->method, buf_str(&r->path), &r->query, &r->headers};
-    struct sign_key key = {site->key_id, site->secret->bytes, site->secret->len};
+    struct sign_key key = {keys->id, keys->secret->bytes, keys->secret->len};
     return sign_v2(&sign_v2_aws, &req, &key, s->virtual_host ? site->bucket : NULL, NULL, out);
 }
 
@@ -303,13 +302,15 @@ static int s3_sign(const struct dialect_site *site, struct dialect_request *r, i
                    struct errinfo *reterr)
 {
     const struct s3 *s = of(site);
-    if (site->key_id[0] == '\0') {
+    struct dialect_keys *keys = dialect_keys_get(site);
+    if (!keys) {
         return 0;
     }
     CLEANUP(sign_out_fini) struct sign_out out = {0};
     kv_set(&r->headers, "authorization", NULL);
-    kv_set(&r->headers, "x-amz-security-token", site->token ? site->token->bytes : NULL);
-    int err = s->v2 ? s3_sign_v2(s, r, wall_s, &out) : s3_sign_v4(s, r, wall_s, &out);
+    kv_set(&r->headers, "x-amz-security-token", keys->token ? keys->token->bytes : NULL);
+    int err = s->v2 ? s3_sign_v2(s, keys, r, wall_s, &out) : s3_sign_v4(s, keys, r, wall_s, &out);
+    dialect_keys_put(keys);
     if (err < 0) {
         return err_set(reterr, ERR_LOCAL, err, "signature: no memory");
     }

@@ -278,6 +278,11 @@ static const char *fault_identity(const struct be *be)
     return be_identity(fault_of(be)->inner);
 }
 
+static int fault_renew(struct be *be, const struct conf_remote *conf, struct errinfo *reterr)
+{
+    return be_renew(fault_of(be)->inner, conf, reterr);
+}
+
 static bool fault_can_copy(const struct be *dst, const struct be *src)
 {
     const struct be *inner_src = src->ops == &fault_ops ? fault_of(src)->inner : src;
@@ -330,6 +335,7 @@ static const struct be_ops fault_ops = {
     .describe = fault_describe,
     .identity = fault_identity,
     .can_copy = fault_can_copy,
+    .renew = fault_renew,
     .cancel = fault_cancel,
     .stat = fault_stat,
     .read = fault_read,

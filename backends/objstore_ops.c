@@ -290,6 +290,11 @@ const char *objstore_identity(const struct be *be)
     return objstore_of(be)->site->identity;
 }
 
+int objstore_renew(struct be *be, const struct conf_remote *conf, struct errinfo *reterr)
+{
+    return dialect_renew(objstore_of(be)->site, conf, reterr);
+}
+
 bool objstore_can_copy(const struct be *dst, const struct be *src)
 {
     if (src->ops != dst->ops) {

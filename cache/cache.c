@@ -484,6 +484,34 @@ int cache_remote_add(struct cache *c, const struct conf_remote *conf, bool probe
     return 0;
 }
 
+int cache_remote_renew(struct cache *c, struct cache_remote *r, const struct conf_remote *conf, bool probe,
+                       struct errinfo *reterr)
+{
+    const struct be_env env = {.workers = c->workers, .http = c->http};
+    struct be *be;
+    int err = be_open(conf, &env, &be, reterr);
+    if (err < 0) {
+        return err;
+    }
+    if (strcmp(be_identity(be), r->ident->name) != 0) {
+        err = err_set(reterr, ERR_INVALID, -EEXIST, "[%s] now names another bucket than the running daemon's (%s)", conf->name,
+                      r->ident->name);
+    } else if (probe) {
+        err = be_probe(be, reterr);
+    }
+    be_close(be);
+    if (err < 0 || r->ident->conf != r->conf) {
+        return err; /* another section of the same bucket is the one whose credentials are used */
+    }
+    err = be_renew(r->ident->be, conf, reterr);
+    if (err == 0) {
+        cache_lock(c);
+        (void)pause_lift(c, r->ident);
+        cache_unlock(c);
+    }
+    return err;
+}
+
 const char *cache_remote_name(const struct cache_remote *r)
 {
     return r->conf->name;

@@ -57,6 +57,11 @@ void cache_close(struct cache *c);
  * the open one, -EEXIST. Remotes live as long as the cache. */
 int cache_remote_add(struct cache *c, const struct conf_remote *conf, bool probe,
                      struct cache_remote **ret_remote, struct errinfo *reterr);
+/* Blocks (one probe when `probe`). conf is the remote's section with other credentials: requests from now on are signed with
+ * them, and a pause for a refusal ends. -EEXIST when it names another bucket; else as cache_remote_add. Nothing changes on
+ * failure. conf is not kept. */
+int cache_remote_renew(struct cache *c, struct cache_remote *r, const struct conf_remote *conf, bool probe,
+                       struct errinfo *reterr);
 const char *cache_remote_name(const struct cache_remote *r);
 const char *cache_remote_prefix(const struct cache_remote *r); /* the section's own prefix: "" or ends in '/' */
 const char *cache_remote_identity(const struct cache_remote *r);

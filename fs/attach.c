@@ -466,6 +466,7 @@ static json_t *attach_request(const struct options *o, const struct source *s)
     kv_set(&paths, "spec", o->spec);
     kv_set(&paths, "prefix", s->prefix);
     kv_set(&paths, "options", o->text);
+    kv_set(&paths, "config", s->conf->file);
     json_object_set_new(req, "paths", wire_kv(&paths));
     kv_fini(&paths);
     json_object_set_new(req, "given", wire_kv(&o->given));

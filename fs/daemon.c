@@ -602,6 +602,7 @@ static void serve(struct daemon_state *d, int signal_fd)
             accept_one(d);
         }
         rescan(d);
+        daemon_renew_tick(d);
         reap_sessions(d);
         if (may_leave(d, &leaving)) {
             return;
@@ -636,6 +637,11 @@ static void free_state(struct daemon_state *d)
         free(d->remotes->name);
         explicit_bzero(d->remotes->json, strlen(d->remotes->json));
         free(d->remotes->json);
+        if (d->remotes->seen != NULL) {
+            explicit_bzero(d->remotes->seen, strlen(d->remotes->seen));
+        }
+        free(d->remotes->seen);
+        free(d->remotes->config);
         free(d->remotes);
         d->remotes = next;
     }

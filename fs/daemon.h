@@ -46,12 +46,21 @@ struct daemon_state {
     bool cut_off;        /* files are left open in the cache: it cannot be closed */
     struct conf **confs; /* of the remotes, for as long as the cache */
     size_t n_confs;
+    int64_t renew_ns; /* main thread: when the files with the credentials were last looked at */
 };
 
 void daemon_wake(struct daemon_state *d);
 void daemon_session_ended(struct fs *fs); /* on_end of every session */
 void attachment_free(struct attachment *a);
 void attachment_unlink_locked(struct daemon_state *d, struct attachment *a);
+
+struct fs_remote *daemon_remote_find(struct daemon_state *d, const char *name); /* NULL: no such */
+
+/* daemon_renew.c. With attach_lock held, but for the tick. */
+int daemon_renew(struct daemon_state *d, struct fs_remote *r, const struct conf_remote *conf,
+                 bool probe, struct errinfo *reterr);
+void daemon_renew_watch(struct fs_remote *r); /* what its file says now is what it runs with */
+void daemon_renew_tick(struct daemon_state *d); /* main thread, as often as it likes */
 
 /* What an attach in progress holds; ended by daemon_attached(). */
 struct attach_ticket {

@@ -52,7 +52,7 @@ static char *root_name(const char *name)
     return buf_take(&out);
 }
 
-static struct fs_remote *remote_find(struct daemon_state *d, const char *name)
+struct fs_remote *daemon_remote_find(struct daemon_state *d, const char *name)
 {
     mutex_lock(&d->lock);
     struct fs_remote *r = d->remotes;
@@ -63,8 +63,8 @@ static struct fs_remote *remote_find(struct daemon_state *d, const char *name)
     return r; /* remotes are never removed */
 }
 
-static int add_remote(struct daemon_state *d, const json_t *j, struct cache_remote **ret,
-                      struct errinfo *reterr)
+static int add_remote(struct daemon_state *d, const json_t *j, const char *config,
+                      struct cache_remote **ret, struct errinfo *reterr)
 {
     struct conf *conf = wire_remote_parse(j);
 
@@ -73,24 +73,25 @@ static int add_remote(struct daemon_state *d, const json_t *j, struct cache_remo
                        "malformed remote; are mount.objmig and the daemon of one version?");
     }
     const char *name = conf->remotes[0]->name;
-    const struct fs_remote *known = remote_find(d, name);
+    struct fs_remote *known = daemon_remote_find(d, name);
     if (known != NULL) {
         json_t *old = json_loads(known->json, 0, NULL);
-        const char *differs = wire_remote_differs(j, old);
+        const char *differs = wire_remote_differs(j, old, false);
         int r = 0;
 
         if (differs != NULL) {
-            bool secret = strstr(differs, "secret") != NULL || strstr(differs, "token") != NULL;
             json_t *was = json_object_get(old, differs), *is = json_object_get(j, differs);
             CLEANUP(mem_freep)
-            char *a = secret || was == NULL ? NULL : json_dumps(was, JSON_ENCODE_ANY);
+            char *a = was == NULL ? NULL : json_dumps(was, JSON_ENCODE_ANY);
             CLEANUP(mem_freep)
-            char *b = secret || is == NULL ? NULL : json_dumps(is, JSON_ENCODE_ANY);
+            char *b = is == NULL ? NULL : json_dumps(is, JSON_ENCODE_ANY);
             r = err_set(reterr, ERR_INVALID, -EEXIST,
                         "remote %s: its %s is %s now, but %s where it is mounted; umount that "
                         "first, or name the "
                         "section differently",
                         name, differs, b != NULL ? b : "another", a != NULL ? a : "another");
+        } else if (wire_remote_differs(j, old, true) != NULL) {
+            r = daemon_renew(d, known, conf->remotes[0], true, reterr);
         }
         json_decref(old);
         conf_free(conf);
@@ -106,6 +107,8 @@ static int add_remote(struct daemon_state *d, const json_t *j, struct cache_remo
     fr->remote = *ret;
     fr->name = root_name(name);
     fr->json = json_dumps(j, JSON_COMPACT);
+    fr->config = mem_strdup(config);
+    daemon_renew_watch(fr);
     mutex_lock(&d->lock);
     d->confs = mem_realloc(d->confs, (d->n_confs + 1) * sizeof(*d->confs));
     d->confs[d->n_confs++] = conf;
@@ -186,7 +189,7 @@ static int path_inside(const struct attachment *a, struct daemon_state *d, struc
     if (a->remote == NULL) {
         return 0;
     }
-    const struct fs_remote *r = remote_find(d, cache_remote_name(a->remote));
+    const struct fs_remote *r = daemon_remote_find(d, cache_remote_name(a->remote));
     const char *rest = a->prefix + strlen(cache_remote_prefix(a->remote));
     int err = buf_adds(ret, r->name);
     if (err == 0 && *rest != '\0') {
@@ -209,8 +212,10 @@ static int attach_locked(struct daemon_state *d, const json_t *req, struct attac
     const char *name = json_string_value(json_object_get(req, "remote"));
     bool direct = !d->private_ns;
     struct cache_remote *remote = NULL;
+    struct kvlist kv = {0};
     int r = check_given(d, json_object_get(req, "given"), reterr);
 
+    wire_kv_parse(json_object_get(req, "paths"), &kv);
     if (r == 0 && d->private_ns && json_is_true(json_object_get(req, "direct"))) {
         r = err_set(
             reterr, ERR_INVALID, -EEXIST,
@@ -220,7 +225,8 @@ static int attach_locked(struct daemon_state *d, const json_t *req, struct attac
     }
     for (size_t k = 0; r == 0 && k < json_array_size(remotes); k++) {
         struct cache_remote *one;
-        r = add_remote(d, json_array_get(remotes, k), &one, reterr);
+        const char *config = kv_get(&kv, "config");
+        r = add_remote(d, json_array_get(remotes, k), config != NULL ? config : "", &one, reterr);
         if (r == 0 && name != NULL && strcmp(cache_remote_name(one), name) == 0) {
             remote = one;
         }
@@ -229,10 +235,9 @@ static int attach_locked(struct daemon_state *d, const json_t *req, struct attac
         r = err_set(reterr, ERR_BUG, -EPROTO, "remote %s was not sent along", name);
     }
     if (r < 0) {
+        kv_fini(&kv);
         return r;
     }
-    struct kvlist kv = {0};
-    wire_kv_parse(json_object_get(req, "paths"), &kv);
     const char *dir = kv_get(&kv, "dir"), *prefix = kv_get(&kv, "prefix");
     struct attachment *a = mem_zalloc(sizeof(*a));
     a->dir = mem_strdup(dir != NULL ? dir : "");

@@ -31,6 +31,9 @@ struct fs_remote {
     struct cache_remote *remote;
     char *name; /* of its directory in the superblock's root */
     char *json; /* its settings, to compare those of a second mount with */
+    char *config; /* the file with its section; "" when it has none */
+    char *seen;   /* its settings as last read there by the daemon itself; NULL: not to be found */
+    uint64_t stamp; /* of the files they come from */
 };
 
 /* A mount point, from the moment the helper asks for it. */

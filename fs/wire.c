@@ -316,20 +316,26 @@ struct conf *wire_remote_parse(const json_t *j)
     return c;
 }
 
-const char *wire_remote_differs(const json_t *a, const json_t *b)
+static bool is_credential(const char *name)
+{
+    return strcmp(name, "access_key_id") == 0 || strcmp(name, "access_key_secret") == 0 ||
+           strcmp(name, "security_token") == 0;
+}
+
+const char *wire_remote_differs(const json_t *a, const json_t *b, bool credentials)
 {
     const char *name;
     json_t *value;
 
     json_object_foreach((json_t *)(uintptr_t)a, name, value)
     {
-        if (!json_equal(value, json_object_get(b, name))) {
+        if (is_credential(name) == credentials && !json_equal(value, json_object_get(b, name))) {
             return name;
         }
     }
     json_object_foreach((json_t *)(uintptr_t)b, name, value)
     {
-        if (json_object_get(a, name) == NULL) {
+        if (is_credential(name) == credentials && json_object_get(a, name) == NULL) {
             return name;
         }
     }

@@ -32,7 +32,7 @@ json_t *wire_error(int status, const char *text);
 json_t *wire_remote(const struct conf_remote *r);
 /* A configuration of this one remote, owned by the caller: conf_free. NULL when malformed. */
 struct conf *wire_remote_parse(const json_t *j);
-/* The name of the first setting in which they differ, NULL when equal. */
-const char *wire_remote_differs(const json_t *a, const json_t *b);
+/* The name of the first setting in which they differ, NULL when equal: of the credentials, or of all others. */
+const char *wire_remote_differs(const json_t *a, const json_t *b, bool credentials);
 json_t *wire_kv(const struct kvlist *l);
 void wire_kv_parse(const json_t *j, struct kvlist *ret);

@@ -58,6 +58,10 @@ struct conf *conf_new(const char *file); /* without remotes, for URLs when there
 void conf_free(struct conf *c);
 const struct conf_remote *conf_find(const struct conf *c, const char *name); /* borrowed, NULL when absent */
 
+/* Where a section's credentials are looked for when it has none and the environment neither: AWS's own file. The caller frees;
+ * NULL when there is no home directory. It may not exist. */
+char *conf_credentials_file(void);
+
 /* SPEC of mount.objmig: NAME, NAME:prefix, all, or scheme://bucket[/prefix] with region=, endPoint=, … given in `options`
  * (key=value pairs) and credentials from the environment. Adds a remote to the configuration for a URL. *ret_prefix is
  * the prefix below the remote's own, "" or ending in '/'. *ret_remote is NULL for `all`. 0, -EINVAL, or -ENOENT when no

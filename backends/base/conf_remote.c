@@ -623,17 +623,22 @@ static void ignore_fault(struct lines *s, const char *what)
 {
 }
 
+char *conf_credentials_file(void)
+{
+    const char *path = getenv("AWS_SHARED_CREDENTIALS_FILE");
+    const char *home = conf_home_dir();
+    if (path && path[0] != '\0') {
+        return mem_strdup(path);
+    }
+    return home ? mem_printf("%s/.aws/credentials", home) : NULL;
+}
+
 /* The default profile of the AWS tools, or the one they would use. */
 static void aws_credentials(struct conf_remote *r)
 {
-    const char *path = getenv("AWS_SHARED_CREDENTIALS_FILE");
-    CLEANUP(mem_freep) char *default_path = NULL;
-    if (!path || path[0] == '\0') {
-        const char *home = conf_home_dir();
-        if (!home) {
-            return;
-        }
-        path = default_path = mem_printf("%s/.aws/credentials", home);
+    CLEANUP(mem_freep) char *path = conf_credentials_file();
+    if (!path) {
+        return;
     }
     const char *name = getenv("AWS_PROFILE");
     struct aws_profile profile = {.name = name && name[0] != '\0' ? name : "default"};

@@ -49,7 +49,8 @@ export class RequestLog {
 
 // Fault rules.
 //   matches: method, op (exact, case ignored), path, query, key (regular expressions)
-//   when:    skip  let so many matching requests pass first; count  act on so many (default 1, 0 = for ever)
+//   when:    skip  let so many matching requests pass first; count  act on so many (default 1, 0 = for ever);
+//            every act on each n-th of the others only
 //   acts:    action and its parameters, see the server which uses them
 // Every matching "delay" adds its ms; of the others the first which matches and is not used up acts.
 export class Faults {
@@ -74,7 +75,7 @@ export class Faults {
             const over = rule.count > 0 && rule.hits >= rule.count;
             if (over || (rule.action !== 'delay' && found.rule) || !this.#fits(rule, request))
                 continue;
-            if (++rule.seen <= rule.skip)
+            if (++rule.seen <= rule.skip || (rule.seen - rule.skip) % (rule.every ?? 1) !== 0)
                 continue;
             rule.hits++;
             if (rule.action === 'delay')

@@ -18,11 +18,12 @@ static struct http_engine *engine;
 static struct peer *peer;
 static struct be *be;
 
-static struct be *open_store(const char *provider, unsigned tries)
+static struct be *open_store_as(const char *provider, unsigned tries, const char *key,
+                                struct be *renew)
 {
     CLEANUP(mem_freep) char *endpoint = mem_printf("http://127.0.0.1:%d", peer_port(peer));
     CLEANUP(mem_freep) char *bucket = mem_strdup("bkt-1250000000");
-    CLEANUP(mem_freep) char *id = mem_strdup("AKID");
+    CLEANUP(mem_freep) char *id = mem_strdup(key);
     CLEANUP(mem_freep) char *name = mem_strdup("r");
     CLEANUP(mem_freep) char *kind = mem_strdup(provider);
     char nothing[1] = "";
@@ -46,12 +47,17 @@ static struct be *open_store(const char *provider, unsigned tries)
     struct be_env env = {pool, engine};
     struct be *ret = NULL;
     struct errinfo err = {0};
-    if (be_open(&c, &env, &ret, &err) != 0) {
+    if (renew ? be_renew(renew, &c, &err) != 0 : be_open(&c, &env, &ret, &err) != 0) {
         fail_msg("%s", err.message);
     }
     kv_fini(&c.defaults);
     secret_free(c.access_key_secret);
     return ret;
+}
+
+static struct be *open_store(const char *provider, unsigned tries)
+{
+    return open_store_as(provider, tries, "AKID", NULL);
 }
 
 static int setup(void **state)
@@ -392,6 +398,23 @@ static void learns_it_from_a_head(void **state)
     (void)BE_SYNC(be, be_stat, &o);
     assert_fails(&o.op, -EACCES, ERR_AUTH, false, 2);
     assert_head(1, "x-amz-date: 20231114T2213");
+}
+
+/* --- credentials */
+
+static void renewed_keys_sign(void **state)
+{
+    (void)state;
+    struct be_write o = writing();
+    ANSWER(.status = 400, .body = ERROR("ExpiredToken"));
+    (void)BE_SYNC(be, be_write, &o);
+    assert_fails(&o.op, -EACCES, ERR_AUTH, false, 1);
+    assert_head(0, "Credential=AKID/");
+    (void)open_store_as("s3", 3, "FRESH", be);
+    o = writing();
+    ANSWER(.headers = "ETag: \"e\"\r\n");
+    assert_int_equal(BE_SYNC(be, be_write, &o), 0);
+    assert_head(1, "Credential=FRESH/");
 }
 
 /* --- reads */
@@ -735,6 +758,7 @@ int main(void)
         TEST(looks_at_the_source_of_a_part),
         TEST(learns_the_servers_clock),
         TEST(learns_it_from_a_head),
+        TEST(renewed_keys_sign),
         TEST(reads_ranges),
         TEST(does_not_believe_wrong_ranges),
         TEST(ends_reads_behind_the_end),

@@ -44,6 +44,8 @@ export function authenticate(request, credentials, now_s, skewCode) {
     const token = headers.get('x-cos-security-token') ?? query.get('x-cos-security-token');
     if (known.token && token !== known.token)
         throw new CosError(403, 'AccessDenied', 'The security token is missing or wrong.');
+    if (known.expired)
+        throw new CosError(400, 'ExpiredToken', 'The provided token has expired.');
     if (!known.token && token)
         throw new CosError(403, 'InvalidAccessKeyId', 'A permanent key takes no security token.');
 

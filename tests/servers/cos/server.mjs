@@ -28,6 +28,7 @@
 //     stall       bytes (1000)           stop there and keep the connection
 //     corrupt     offset (0)             flip one bit of the answer's body there
 //     wrong_etag                         apply, but answer with another ETag and CRC64
+//   POST   /_ctl/cred {id, secret, token, expired}  add or change one; what is left out stays. expired: its token is refused
 //   POST   /_ctl/clock {offset_s, code}  shift the server's clock; code of the refusal (AccessDenied, RequestTimeTooSkewed)
 //   GET    /_ctl/uploads                 open multipart uploads with their parts
 //   GET    /_ctl/objects/BUCKET[?prefix=] every object: key size etag md5 crc64 headers meta storage_class modified
@@ -893,6 +894,11 @@ const split = rest => {
 const facts = (key, o) => ({ key: toText(key), size: o.body.size, etag: o.etag, md5: o.md5, crc64: String(o.crc64), headers: o.headers, meta: o.meta,
     storage_class: o.storageClass, sse: o.sse, modified: o.modified });
 const control = controlServer(faults, {
+    'POST /_ctl/cred': (rest, body) => {
+        const { id, ...wanted } = JSON.parse(body);
+        credentials.set(id, { ...credentials.get(id), ...wanted });
+        return { id };
+    },
     'POST /_ctl/clock': (rest, body) => Object.assign(clock, JSON.parse(body)),
     'POST /_ctl/set': (rest, body) => {
         const wanted = JSON.parse(body);
