@@ -364,8 +364,7 @@ static void commit_failed(struct xfer *x, const struct errinfo *err)
             k->settle_ns = time_mono_ns() + (int64_t)x->id->conf->request_timeout_ms * 1000000LL;
         }
         key_event(c, k, err->cls == ERR_PRECOND ? FE_PRECOND : FE_REPLY_LOST, err->message);
-        int64_t wait = MIN(1000000000LL << MIN(k->tries - 1, 6u), 60000000000LL);
-        k->due_ns = time_mono_ns() + wait;
+        k->due_ns = time_mono_ns() + xfer_backoff(k->tries);
         struct jtx *tx = jtx_new();
         key_journal(c, k, tx);
         journal_submit(c->journal, tx, 0, NULL, NULL);
@@ -911,7 +910,7 @@ static void resolve_headed(struct be_op *op)
         if (!pause_refused(x, &op->err)) {
             k->err = op->err;
             k->tries++;
-            k->due_ns = time_mono_ns() + MIN(1000000000LL << MIN(k->tries, 6u), 60000000000LL);
+            k->due_ns = time_mono_ns() + xfer_backoff(k->tries + 1);
         }
         x->called_off = x->ended = true;
         xfer_drop(x);

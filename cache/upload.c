@@ -15,7 +15,7 @@
 #include "mem.h"
 
 #define RETRY_MIN_NS 1000000000LL
-#define RETRY_MAX_NS 60000000000LL
+#define RETRY_MAX_NS 30000000000LL /* after a provider's bad half hour its files are not idle for much longer */
 #define INTEGRITY_TRIES 3
 
 static void run_next(struct work *w)
@@ -30,6 +30,11 @@ void xfer_next(struct xfer *x, void (*fn)(struct xfer *x))
     x->next = fn;
     x->w.run = run_next;
     pool_submit(x->c->workers, &x->w);
+}
+
+int64_t xfer_backoff(unsigned tries)
+{
+    return MIN(RETRY_MIN_NS << MIN(MAX(tries, 1u) - 1, 6u), RETRY_MAX_NS);
 }
 
 void upload_fini(struct cupload *u)
@@ -180,8 +185,7 @@ static void end_failed(struct xfer *x)
     } else {
         k->err = err;
         k->tries++;
-        int64_t wait = RETRY_MIN_NS << MIN(k->tries - 1, 6u);
-        wait = MAX(MIN(wait, RETRY_MAX_NS), (int64_t)err.retry_after_ms * 1000000LL);
+        int64_t wait = MAX(xfer_backoff(k->tries), (int64_t)err.retry_after_ms * 1000000LL);
         key_event(c, k, FE_PART_FAILED, err.message);
         k->due_ns = now + wait;
         char line[512];

@@ -104,6 +104,7 @@ void xfer_hold(struct xfer *x);
 void xfer_drop(struct xfer *x);
 /* First failure wins. Locked. */
 void xfer_fail(struct xfer *x, const struct errinfo *err);
+int64_t xfer_backoff(unsigned tries); /* ns after so many failures */
 bool xfer_stopped(const struct xfer *x); /* locked: failed or called off */
 void memory_wait(struct xfer *x); /* locked: parts_wake when some came free */
 bool memory_take(struct cache *c, uint64_t n); /* locked; false: wait */

@@ -91,8 +91,8 @@ export class Faults {
                 return false;
         return ['path', 'query', 'key'].every(f => rule[f] === undefined || rule[`${f}_re`].test(request[f] ?? ''));
     }
-    clear() {
-        this.rules = [];
+    clear(id) {
+        this.rules = id === undefined ? [] : this.rules.filter(rule => rule.id !== id);
     }
 }
 
@@ -128,13 +128,14 @@ export function readAll(stream) {
     });
 }
 
-// The control port. Common to all: GET /_ctl/ready, GET /_ctl/faults, POST /_ctl/fault {rule}, DELETE /_ctl/faults,
+// The control port. Common to all: GET /_ctl/ready, GET /_ctl/faults, POST /_ctl/fault {rule}, DELETE /_ctl/fault/ID or /_ctl/faults,
 // POST /_ctl/quit. `routes` adds "METHOD /_ctl/name": async (rest of path, body, query, headers) => object or Buffer.
 export function controlServer(faults, routes) {
     const all = {
         'GET /_ctl/ready': () => ({ ready: true }),
         'GET /_ctl/faults': () => faults.rules,
         'POST /_ctl/fault': (rest, body) => faults.add(JSON.parse(body)),
+        'DELETE /_ctl/fault': rest => { faults.clear(Number(rest)); return {}; },
         'DELETE /_ctl/faults': () => { faults.clear(); return {}; },
         'POST /_ctl/quit': () => { setImmediate(() => process.exit(0)); return {}; },
         ...routes,
