@@ -346,6 +346,7 @@ struct be_fault_rule {
     unsigned skip, times;    /* leave the first `skip` alone, then fail `times` (0 = for ever) */
     int status;              /* returned instead of the call … */
     enum err_class cls;
+    const char *code;        /* borrowed; NULL: InjectedFault */
     bool after;              /* … or after the call was really made (a lost reply: outcome_unknown) */
     unsigned delay_ms;       /* makes it late */
     bool stray;              /* … or just that: it succeeds, and be_op.stray says that another attempt may arrive */

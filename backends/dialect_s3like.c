@@ -165,9 +165,10 @@ static void set_error(const struct s3like *s, const struct dialect_answer *a,
     }
 }
 
-static void classify_bare(const struct s3like *s, const struct dialect_answer *a,
-                          struct errinfo *ret)
+static void classify_bare(const struct s3like *s, const struct dialect_call *call,
+                          const struct dialect_answer *a, struct errinfo *ret)
 {
+    bool head = call->kind == BE_STAT || call->head;
     const char *region = vendor_get(s, a->headers, "bucket-region");
     enum err_class cls = dialect_class_of_status(a->http_status);
     int64_t date_s = dialect_http_date(kv_get(a->headers, "date")) / 1000000000;
@@ -179,6 +180,10 @@ static void classify_bare(const struct s3like *s, const struct dialect_answer *a
     } else if (a->http_status == 400 && region) {
         err_set(ret, cls, 0, "the bucket is in region %.60s; set region = %.60s in [%s]", region,
                 region, s->site.name);
+    } else if (a->http_status == 400 && head && a->body_len == 0) {
+        /* our requests for attributes are well-formed; ExpiredToken and InvalidToken are 400 */
+        err_set(ret, ERR_AUTH, 0, "refused without explanation; has securityToken in [%s] expired?",
+                s->site.name);
     } else if (a->http_status == 403 && (off > SKEW_SUSPECT_S || off < -SKEW_SUSPECT_S)) {
         err_set(ret, ERR_SKEW, 0, "refused, and the clocks differ by %lld s", (long long)off);
     } else {
@@ -190,13 +195,12 @@ void s3like_classify(const struct dialect_site *site, const struct dialect_call 
                      const struct dialect_answer *a, struct errinfo *ret)
 {
     struct s3xml_error e = {0};
-    (void)call;
     ret->http_status = a->http_status;
     ret->retry_after_ms = dialect_retry_after(kv_get(a->headers, "retry-after"));
     if (a->body_len > 0 && s3xml_error(a->body, a->body_len, &e)) {
         set_error(of(site), a, &e, ret);
     } else {
-        classify_bare(of(site), a, ret);
+        classify_bare(of(site), call, a, ret);
     }
     s3xml_error_fini(&e);
 }

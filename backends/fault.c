@@ -35,6 +35,7 @@ struct passage {
     bool stray;
     int status;
     enum err_class cls;
+    const char *code;
 };
 
 struct fault_be {
@@ -100,7 +101,7 @@ static int inject(struct passage *p)
     bool unknown = op->err.outcome_unknown || (p->after && changes_something(op->kind));
     err_clear(&op->err);
     op->err.outcome_unknown = unknown;
-    (void)snprintf(op->err.code, sizeof(op->err.code), "InjectedFault");
+    (void)snprintf(op->err.code, sizeof(op->err.code), "%s", p->code ? p->code : "InjectedFault");
     return err_set(&op->err, p->cls, p->status, "a fault was injected %s the call",
                    p->after ? "after" : "before");
 }
@@ -218,6 +219,7 @@ static void meet_rules_locked(struct fault_be *f, struct passage *p, unsigned *r
         p->after = r->r.after;
         p->stray = r->r.stray;
         p->status = r->r.status;
+        p->code = r->r.code;
         p->cls = r->r.cls != ERR_NONE ? r->r.cls : ERR_TRANSIENT;
         *ret_delay_ms = r->r.delay_ms;
         return;

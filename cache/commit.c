@@ -338,7 +338,8 @@ static void commit_failed(struct xfer *x, const struct errinfo *err)
     struct ckey *k = x->k;
     x->err = *err;
     x->called_off = x->ended = true;
-    switch (err->cls) {
+    /* A bucket that is gone refuses as finally as a missing right. */
+    switch (err->cls == ERR_ABSENT && strcmp(err->code, "NoSuchBucket") == 0 ? ERR_AUTH : err->cls) {
     case ERR_AUTH:
     case ERR_QUOTA:
     case ERR_INVALID:

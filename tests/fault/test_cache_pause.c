@@ -142,6 +142,18 @@ static void looks_refused(void **state)
     assert_arrived(fx, 0, "f");
 }
 
+/* A HEAD does not say so, the request that follows it does. */
+static void bucket_gone(void **state)
+{
+    struct fx *fx = *state;
+    const struct be_fault_rule gone = {.kind = BE_WRITE, .status = -ENOENT, .cls = ERR_ABSENT, .code = "NoSuchBucket"};
+    be_fault_add(fx->fault[0], &gone);
+    put_files(fx, 0);
+    assert_paused(fx, FILES);
+    retry_ends_clean(fx);
+    assert_arrived(fx, 0, "f");
+}
+
 /* A key that is refused again and again is one key. */
 static void one_key_pauses_nothing(void **state)
 {
@@ -160,7 +172,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, fx_setup, fx_teardown)
         T(files_stay_queued), T(fsync_tells),   T(uploads_stay_queued),
-        T(source_refuses),    T(looks_refused), T(one_key_pauses_nothing),
+        T(source_refuses),    T(looks_refused), T(bucket_gone), T(one_key_pauses_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

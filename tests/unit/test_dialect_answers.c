@@ -60,7 +60,7 @@ static void classifies(void **state)
         int status;
         enum err_class cls;
     } bare[] = {
-        {304, ERR_PRECOND}, {400, ERR_INVALID},   {401, ERR_AUTH},      {402, ERR_QUOTA},
+        {304, ERR_PRECOND},   {401, ERR_AUTH},      {402, ERR_QUOTA},
         {403, ERR_AUTH},    {404, ERR_ABSENT},    {405, ERR_INVALID},   {408, ERR_TRANSIENT},
         {409, ERR_PRECOND}, {411, ERR_INVALID},   {412, ERR_PRECOND},   {413, ERR_INVALID},
         {416, ERR_INVALID}, {425, ERR_TRANSIENT}, {429, ERR_THROTTLED}, {500, ERR_TRANSIENT},
@@ -104,7 +104,11 @@ static void explains_regions_and_clocks(void **state)
     assert_non_null(strstr(e.message, "eu-north-1"));
     e = classify(a, 400, "", "x-amz-bucket-region", "eu-north-1");
     assert_non_null(strstr(e.message, "region = eu-north-1"));
-    /* a HEAD has no body to name the clock */
+    /* a HEAD has no body to name an expired token */
+    assert_int_equal(classify(a, 400, "", NULL, NULL).cls, ERR_AUTH);
+    assert_int_equal(classify(c, 400, "", NULL, NULL).cls, ERR_AUTH);
+    assert_int_equal(classify(a, 400, "<html>oops", NULL, NULL).cls, ERR_INVALID);
+    /* nor the clock */
     assert_int_equal(classify(a, 403, "", "date", "Tue, 14 Nov 2023 22:13:30 GMT").cls, ERR_AUTH);
     assert_int_equal(classify(a, 403, "", "date", "Tue, 14 Nov 2023 22:33:20 GMT").cls, ERR_SKEW);
     assert_int_equal(classify(a, 403, "", "date", "Tue, 14 Nov 2023 21:33:20 GMT").cls, ERR_SKEW);
