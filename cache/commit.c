@@ -773,7 +773,7 @@ static void accepted(struct xfer *x)
         journal_segments_get(c->journal, x->id->id, x->k->key, x->base->etag, &x->segments);
     }
     cache_lock(c);
-    pause_over(x);
+    pause_over(x, true);
     struct ckey *k = x->k;
     bool same = x->absent ? k->want_absent : !k->want_absent && k->file == x->f && x->f->gen == x->gen;
     struct jtx *tx = jtx_new();

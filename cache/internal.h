@@ -339,6 +339,7 @@ void key_refused(struct cache *c, struct ckey *k, enum file_event e, const struc
 bool pause_holds(const struct ckey *k, int64_t now); /* its remote, or one it is copied from, is not to be asked now */
 bool pause_waits(const struct ckey *k);              /* such a remote is paused, between its probes too */
 unsigned pause_lift(struct cache *c, struct cident *id); /* goes on at once; how many keys that makes due */
+unsigned pause_lift_of(struct cache *c, struct ckey *k); /* every remote this key waits for */
 
 void key_recovered(struct cache *c, struct ckey *k); /* joins the dirty list in the state it has */
 void key_submit_row(struct cache *c, struct ckey *k); /* journal it, nobody waits */

@@ -417,6 +417,7 @@ static void part_sent(struct be_op *op)
     }
     if (op->status == 0) {
         cache_lock(c);
+        pause_over(x, false);
         bool later = part_row(x, j);
         cache_unlock(c);
         if (later) {

@@ -102,11 +102,11 @@ static void forget(struct cident *id)
     err_clear(&id->pause_err);
 }
 
-void pause_over(struct xfer *x)
+void pause_over(struct xfer *x, bool whole)
 {
     mutex_assert_held(&x->c->lock);
     for (struct cident *i = x->c->idents; i != NULL; i = i->next) {
-        if ((i == x->id || i->probe == x) && i->refused > 0) {
+        if (((whole && i == x->id) || i->probe == x) && i->refused > 0) {
             forget(i);
         }
     }
@@ -180,4 +180,23 @@ unsigned pause_lift(struct cache *c, struct cident *id)
     forget(id);
     cache_kick_locked(c);
     return n;
+}
+
+struct lift {
+    struct cache *c;
+    unsigned n;
+};
+
+static bool lift_one(struct cident *id, void *ctx)
+{
+    struct lift *l = ctx;
+    l->n += id->refused >= PAUSE_AFTER ? pause_lift(l->c, id) : 0;
+    return false;
+}
+
+unsigned pause_lift_of(struct cache *c, struct ckey *k)
+{
+    struct lift l = {.c = c};
+    (void)any_remote(k, lift_one, &l);
+    return l.n;
 }

@@ -273,8 +273,8 @@ int cache_retry(struct cache *c, const struct cscope *s, unsigned *ret_n)
 {
     *ret_n = 0;
     cache_lock(c);
-    for (struct cident *i = c->idents; i != NULL; i = i->next) {
-        *ret_n += pause_lift(c, i); /* of all: a copy into the scope may wait for a source out of it */
+    for (struct ckey *k = c->dirty_head; k != NULL; k = k->dirty_next) {
+        *ret_n += scope_has(s, k) ? pause_lift_of(c, k) : 0;
     }
     struct jtx *tx = jtx_new();
     struct ckey *next;

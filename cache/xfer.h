@@ -114,7 +114,7 @@ void memory_give(struct cache *c, uint64_t n); /* locked */
 void pause_begins(struct xfer *x); /* at its start and end: of a paused remote only one runs */
 void pause_ends(struct xfer *x);
 void pause_blame(struct xfer *x, const struct be *be); /* whose refusal it is, when not the target's */
-void pause_over(struct xfer *x);                       /* a provider accepted something */
+void pause_over(struct xfer *x, bool whole); /* a provider accepted what it sent: the key, or a part, which only ends a pause */
 /* A refusal of the class that may be the remote's. True: it is paused, and the key is queued again (UNKNOWN stays so). False:
  * the key's own, nothing is done. */
 bool pause_refused(struct xfer *x, const struct errinfo *err);
