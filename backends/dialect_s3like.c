@@ -147,9 +147,7 @@ static void set_error(const struct s3like *s, const struct dialect_answer *a,
 {
     const char *code = or_empty(e->code), *message = or_empty(e->message);
     const char *region = e->region ? e->region : vendor_get(s, a->headers, "bucket-region");
-    char text[sizeof(ret->message)];
     copy_text(ret->code, sizeof(ret->code), code);
-    copy_text(text, sizeof(text), message);
     enum err_class cls = class_of_code(s, code, message, a->http_status);
     const char *id = e->request_id ? e->request_id : vendor_get(s, a->headers, "request-id");
     copy_text(ret->request_id, sizeof(ret->request_id), id);
@@ -161,7 +159,7 @@ static void set_error(const struct s3like *s, const struct dialect_answer *a,
                 e->endpoint ? "" : "region ", e->endpoint ? e->endpoint : region,
                 e->endpoint ? "endPoint or region" : "region", s->site.name);
     } else {
-        err_set(ret, cls, 0, "%s", text[0] != '\0' ? text : "the server gives no reason");
+        err_set(ret, cls, 0, "%s", message[0] != '\0' ? message : "the server gives no reason");
     }
 }
 
@@ -300,13 +298,16 @@ static void meta_of(const struct s3like *s, const struct kvlist *h, struct kvlis
 
 /* --- operations */
 
-static int parse_stat(const struct s3like *s, const struct dialect_answer *a,
+static int parse_stat(const struct s3like *s, const struct dialect_answer *a, bool etag_needed,
                       struct be_object *object, struct kvlist *meta, struct errinfo *reterr)
 {
     struct be_object o = {0};
     int err = object_of(s, a, &o, reterr);
     if (err == 0 && !dialect_u64(kv_get(a->headers, "content-length"), &o.size)) {
         err = garbled(a, reterr, "no Content-Length");
+    }
+    if (err == 0 && etag_needed && o.etag[0] == '\0') {
+        err = garbled(a, reterr, "no etag");
     }
     if (err == 0) {
         *object = o;
@@ -416,7 +417,7 @@ static int parse_begin(const struct s3like *s, const struct dialect_answer *a, s
     return err;
 }
 
-static int parse_bytes(const struct s3like *s, const struct dialect_answer *a,
+static int parse_bytes(const struct s3like *s, const struct dialect_answer *a, bool etag_needed,
                        struct be_object *object, uint64_t size, struct errinfo *reterr)
 {
     struct be_object o = {0};
@@ -427,6 +428,9 @@ static int parse_bytes(const struct s3like *s, const struct dialect_answer *a,
             err = reported(s, a, &e, reterr);
         }
         s3xml_error_fini(&e);
+    }
+    if (err == 0 && etag_needed && o.etag[0] == '\0') {
+        err = garbled(a, reterr, "no etag");
     }
     if (err == 0) {
         o.size = size;
@@ -458,9 +462,7 @@ static int one_failed(void *ctx, const char *key, const char *code, const char *
             }
             e->http_status = 200;
             copy_text(e->code, sizeof(e->code), code);
-            char text[sizeof(e->message)];
-            copy_text(text, sizeof(text), message);
-            err_set(e, cls, 0, "%s", text);
+            err_set(e, cls, 0, "%s", message);
             return 0;
         }
     }
@@ -528,19 +530,18 @@ int s3like_parse(const struct dialect_site *site, const struct dialect_call *cal
     switch (call->kind) {
     case BE_STAT: {
         struct be_stat *o = CONTAINER_OF(op, struct be_stat, op);
-        int err = parse_stat(s, a, &o->object, &o->meta, reterr);
-        return err == 0 && o->object.etag[0] == '\0' ? garbled(a, reterr, "no etag") : err;
+        return parse_stat(s, a, true, &o->object, &o->meta, reterr);
     }
     case BE_READ: {
         struct be_read *o = CONTAINER_OF(op, struct be_read, op);
         if (call->head || o->len == 0) {
-            return parse_stat(s, a, &o->object, &o->meta, reterr);
+            return parse_stat(s, a, false, &o->object, &o->meta, reterr);
         }
         return parse_read(s, a, o, reterr);
     }
     case BE_WRITE: {
         struct be_write *o = CONTAINER_OF(op, struct be_write, op);
-        return parse_bytes(s, a, &o->object, o->len, reterr);
+        return parse_bytes(s, a, false, &o->object, o->len, reterr);
     }
     case BE_LIST:
         return parse_list(s, a, CONTAINER_OF(op, struct be_list, op), page, reterr);
@@ -557,8 +558,7 @@ int s3like_parse(const struct dialect_site *site, const struct dialect_call *cal
         if (o->src) {
             return parse_result(s, a, "CopyPartResult", true, &o->object, o->src_len, reterr);
         }
-        int err = parse_bytes(s, a, &o->object, o->len, reterr);
-        return err == 0 && o->object.etag[0] == '\0' ? garbled(a, reterr, "no etag") : err;
+        return parse_bytes(s, a, true, &o->object, o->len, reterr);
     }
     case BE_MP_COMMIT:
         return parse_commit(s, call, a, reterr);

@@ -63,6 +63,11 @@ static void set_message(struct errinfo *e, const char *fmt, va_list ap)
     } else if ((size_t)n >= sizeof(text)) {
         trim_cut_utf8(text, sizeof(text) - 1);
     }
+    for (char *p = text; *p; p++) {
+        if ((unsigned char)*p < ' ' || *p == 0x7f) {
+            *p = ' ';
+        }
+    }
     memcpy(e->message, text, sizeof(text));
 }
 

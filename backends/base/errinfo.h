@@ -38,7 +38,8 @@ struct errinfo {
 
 const char *err_class_name(enum err_class cls);
 
-/* Sets class and message. e may be NULL (then nothing happens). Returns err, so `return err_set(e, ERR_LOCAL, -EIO, …)`.
+/* Sets class and message, of which control characters become blanks: what is quoted in it (answers of servers, options) cannot
+ * make it two lines or move a terminal's cursor. e may be NULL (then nothing happens). Returns err, so `return err_set(e, ERR_LOCAL, -EIO, …)`.
  * Keeps http_status, code and request_id as they are. */
 int err_set(struct errinfo *e, enum err_class cls, int err, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));

@@ -208,6 +208,24 @@ static void parses_stats(void **state)
     be_dialect_s3.release(a);
 }
 
+/* What a refused answer said must not be left for the answer to the next try. */
+static void refused_answers_leave_nothing(void **state)
+{
+    (void)state;
+    struct dialect_site *c = tencent();
+    CLEANUP(answer_fini) struct answer ans = {0};
+    struct be_stat st = {.op = {.key = "k"}};
+    struct be_part part = {.op = {.key = "k"}, .len = 5};
+    kv_set(&ans.headers, "content-length", "5");
+    kv_set(&ans.headers, "last-modified", "Tue, 14 Nov 2023 22:13:20 GMT");
+    kv_set(&ans.headers, "x-cos-meta-a", "of this answer");
+    assert_int_equal(parse(c, BE_STAT, &st.op, 200, "", 0, &ans), -EIO);
+    assert_true(st.meta.n == 0 && st.object.size == 0 && st.object.mtime_ns == 0);
+    assert_int_equal(parse(c, BE_MP_PART, &part.op, 200, "", 0, &ans), -EIO);
+    assert_true(part.object.size == 0 && part.object.mtime_ns == 0);
+    be_dialect_cos.release(c);
+}
+
 static void checks_reads(void **state)
 {
     (void)state;
@@ -460,6 +478,7 @@ int main(void)
         cmocka_unit_test(classifies),
         cmocka_unit_test(explains_regions_and_clocks),
         cmocka_unit_test(parses_stats),
+        cmocka_unit_test(refused_answers_leave_nothing),
         cmocka_unit_test(checks_reads),
         cmocka_unit_test(sees_failures_in_successes),
         cmocka_unit_test(tells_each_removal),

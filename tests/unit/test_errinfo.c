@@ -21,6 +21,9 @@ static void test_set(void **state)
     assert_int_equal(e.cls, ERR_LOCAL);
     assert_string_equal(e.message, "write spool: No space left on device");
     assert_int_equal(err_set_errno(NULL, ENOSPC, "x"), -ENOSPC);
+    /* Whatever is quoted, a message is one line. */
+    (void)err_set(&e, ERR_INVALID, -EINVAL, "no %s", "a\nb\x1b[2J\x7f\xc3\xa9");
+    assert_string_equal(e.message, "no a b [2J \xc3\xa9");
     err_clear(&e);
     assert_int_equal(e.http_status, 0);
     assert_string_equal(e.message, "");
