@@ -38,6 +38,9 @@ static bool number(const char *s, int base, uint64_t max, uint64_t *ret)
     return true;
 }
 
+/* Seconds whose nanoseconds fit, with a fraction too. */
+#define TIME_S_MAX (INT64_MAX / 1000000000 - 1)
+
 static bool decode_mtime(const char *s, int64_t *ret_ns)
 {
     if (s == NULL) {
@@ -55,7 +58,7 @@ static bool decode_mtime(const char *s, int64_t *ret_ns)
         }
         sec = sec * 10 + (*s++ - '0');
     }
-    if (digits == 0 || sec > INT64_MAX / 1000000000 - 1) {
+    if (digits == 0 || sec > TIME_S_MAX) {
         return false;
     }
     int64_t ns = 0;
@@ -103,7 +106,11 @@ static bool decode_rfc3339(const char *s, int64_t *ret_ns)
     } else if (*p != 'Z') {
         return false;
     }
-    *ret_ns = (timegm(&tm) - shift) * 1000000000LL + ns;
+    int64_t sec = timegm(&tm) - shift;
+    if (sec > TIME_S_MAX || sec < -TIME_S_MAX) {
+        return false; /* years that our clock does not have */
+    }
+    *ret_ns = sec * 1000000000 + ns;
     return true;
 }
 
@@ -389,7 +396,7 @@ bool meta_xattr_name(const char *xattr, struct buf *ret)
     return false;
 }
 
-bool meta_name_xattr(const char *name, struct buf *ret)
+static bool xattr_of(const char *name, struct buf *ret)
 {
     for (size_t i = 0; i < ARRAY_LEN(plain_xattrs); i++) {
         if (strcasecmp(name, plain_xattrs[i].meta) == 0) {
@@ -412,12 +419,19 @@ bool meta_name_xattr(const char *name, struct buf *ret)
             buf_addc(ret, (char)b);
             p += 2;
         }
-        return ret->len > 5;
+        return true;
     }
     if (strncasecmp(name, "meta-", 5) == 0 && !is_posix_name(name) && strncasecmp(name, "meta-md5", 8) != 0) {
         return buf_adds(ret, META_XATTR_PREFIX) == 0 && buf_adds(ret, name + 5) == 0;
     }
     return false;
+}
+
+/* Foreign metadata may be called anything. A name that does not lead back, which nobody could read under, is left out. */
+bool meta_name_xattr(const char *name, struct buf *ret)
+{
+    CLEANUP(buf_fini) struct buf back = BUF_INIT;
+    return xattr_of(name, ret) && meta_xattr_name(buf_str(ret), &back) && strcasecmp(buf_str(&back), name) == 0;
 }
 
 int meta_value_encode(const void *p, size_t n, struct buf *out)
