@@ -86,7 +86,7 @@ struct dialect_page {
     size_t n_parts;
     struct be_upload *uploads;
     size_t n_uploads;
-    size_t unshowable; /* BE_LIST: keys left out because no C string holds them (NUL bytes) */
+    size_t unshowable; /* BE_LIST: keys left out: empty, or with a NUL byte */
 };
 void dialect_page_fini(struct dialect_page *p);
 

@@ -131,10 +131,10 @@ void http_parse_headers(char *p, size_t len, struct kvlist *ret)
         }
         if (*colon == ':' && colon > line) { /* at the latest, colon is at the NUL put there */
             char *value = colon + 1;
-            value += strspn(value, " \t");
             for (char *c = value; c < stop; c++) {
                 *c = *c == '\r' || *c == '\0' ? ' ' : *c;
             }
+            value += strspn(value, " \t");
             *colon = '\0';
             add_header(ret, line, value);
         }

@@ -409,7 +409,7 @@ static int take_page(struct run *r, struct dialect_page *page, struct errinfo *e
         struct be_list *o = CONTAINER_OF(r->op, struct be_list, op);
         if (page->unshowable > 0) {
             log_limited(LOG_LEVEL_WARN, "objstore", r->s->site->identity, 60000,
-                        "remote=%s prefix='%s' keys_left_out=%zu why='a NUL byte in the key'",
+                        "remote=%s prefix='%s' keys_left_out=%zu why='a key is empty or has a NUL byte'",
                         r->s->site->name, o->prefix, page->unshowable);
         }
         if (o->next_cursor && o->cursor && strcmp(o->next_cursor, o->cursor) == 0) {

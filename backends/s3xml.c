@@ -261,27 +261,27 @@ static int decode(char **s, bool plus_is_space, bool *ret_nul)
     return 0;
 }
 
-static int decode_all(struct s3xml_list *l, bool plus_is_space, size_t *ret_unshowable)
+/* Keys as they are, without those that no C string and no file name can hold. */
+static int take_keys(struct s3xml_list *l, bool plus_is_space, size_t *ret_unshowable)
 {
     size_t kept = 0;
     for (size_t i = 0; i < l->n; i++) {
         bool nul = false;
-        if (decode(&l->entries[i].key, plus_is_space, &nul) < 0) {
+        if (l->encoded && decode(&l->entries[i].key, plus_is_space, &nul) < 0) {
             return -EBADMSG;
-        }
-        if (nul || l->entries[i].key[0] == '\0') {
-            free(l->entries[i].key);
-            l->entries[i].key = NULL;
-            (*ret_unshowable)++;
-            continue;
         }
         struct be_entry e = l->entries[i];
         l->entries[i].key = NULL;
-        l->entries[kept++] = e;
+        if (nul || e.key[0] == '\0') {
+            free(e.key);
+            (*ret_unshowable)++;
+        } else {
+            l->entries[kept++] = e;
+        }
     }
     l->n = kept;
     bool nul = false;
-    if (l->next_marker) {
+    if (l->encoded && l->next_marker) {
         (void)decode(&l->next_marker, plus_is_space,
                      &nul); /* stays as it is when it is no encoding: see cursor_of */
     }
@@ -326,7 +326,7 @@ int s3xml_list_finish(struct s3xml_list *l, int version, bool plus_is_space, str
     if (err < 0 || !l->root_ok || (l->mender.mended && !l->encoded)) {
         return -EBADMSG;
     }
-    if (l->encoded && decode_all(l, plus_is_space, ret_unshowable) < 0) {
+    if (take_keys(l, plus_is_space, ret_unshowable) < 0) {
         return -EBADMSG;
     }
     if (l->n > 1) {

@@ -26,8 +26,8 @@ bool s3xml_error(const char *p, size_t n, struct s3xml_error *ret);
  * to go on: 't' and a continuation token (version 2), or 'k' and the name after which to list.
  * plus_is_space: the provider's encoding-type=url is form encoding. -EBADMSG when the document is
  * no complete listing or contradicts itself; -EREMOTEIO when it is an <Error>, then in *ret_error.
- * *ret_unshowable counts keys with a NUL byte, which no C string and no file name can hold; they
- * are left out. */
+ * *ret_unshowable counts keys with a NUL byte and empty ones, which no C string or no file name can
+ * hold; they are left out. */
 int s3xml_list_finish(struct s3xml_list *l, int version, bool plus_is_space, struct be_list *op,
                       struct s3xml_error *ret_error, size_t *ret_unshowable);
 

@@ -44,6 +44,10 @@ static void XMLCALL on_open(void *ctx, const XML_Char *name, const XML_Char **at
     }
     const char *colon = strrchr(name, ':');
     const char *local = colon ? colon + 1 : name;
+    if (local[0] == '\0') {
+        stop(x, -EBADMSG); /* "a:" is no name with name spaces; its path would be its parent's */
+        return;
+    }
     x->starts[x->depth] = x->path.len;
     if (strlen(local) + x->path.len + 1 > PATH_MAX_BYTES) {
         stop(x, -EMSGSIZE);

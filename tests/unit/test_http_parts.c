@@ -121,6 +121,9 @@ static void test_parse_headers(void **state)
     assert_string_equal(kv_get(&h, "g"), "c:d");
     assert_string_equal(kv_get(&h, "last"), "z");
     kv_fini(&h);
+    parse("a:\r \rb\n", &h);
+    assert_string_equal(kv_get(&h, "a"), "b");
+    kv_fini(&h);
     parse("", &h);
     parse("\n", &h);
     parse(":", &h);

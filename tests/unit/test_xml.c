@@ -73,6 +73,8 @@ static void refuses_what_is_no_document(void **state)
         "<a></a>x",
         "no xml",
         "{\"json\": 1}",
+        "<a:/>",
+        "<a><b:></b:></a>",
         "<a>&nbsp;</a>",
         "<a>\x01</a>",
         "<a>&#1;</a>",
@@ -323,6 +325,16 @@ static void lists_what_servers_get_wrong(void **state)
     assert_int_equal(unshowable, 1);
     assert_int_equal(a.n_entries, 1);
     list_fini(&a);
+    /* no key at all, encoded or not */
+    for (int encoded = 0; encoded < 2; encoded++) {
+        assert_int_equal(list(encoded ? LIST("<EncodingType>url</EncodingType>" ENTRY("") ENTRY("c"))
+                                      : LIST(ENTRY("") ENTRY("c")),
+                              2, true, 9, &a, &unshowable),
+                         0);
+        assert_int_equal(unshowable, 1);
+        assert_int_equal(a.n_entries, 1);
+        list_fini(&a);
+    }
     /* a page may be empty and not the last */
     assert_int_equal(list(LIST("<IsTruncated>true</IsTruncated><NextMarker>m</NextMarker>"), 1,
                           true, 9, &a, &unshowable),
