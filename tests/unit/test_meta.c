@@ -27,7 +27,8 @@ static void reads_times(void **state)
     assert_true(mtime_of("2023-11-14T23:13:20.25+01:00") == 1700000000 * s + s / 4);
     assert_true(mtime_of("2262-04-11T23:47:14Z") == INT64_C(9223372034) * s);
     /* Beyond what nanoseconds in 64 bits can say: as if not told. */
-    static const char *const far[] = {"9999-12-31T23:59:59Z", "2262-04-11T23:47:16Z", "0001-01-01T00:00:00Z", "9223372036", ""};
+    static const char *const far[] = {"9999-12-31T23:59:59Z", "2262-04-11T23:47:16Z",
+                                      "0001-01-01T00:00:00Z", "9223372036", ""};
     for (size_t i = 0; i < ARRAY_LEN(far); i++) {
         assert_true(mtime_of(far[i]) == 7);
     }

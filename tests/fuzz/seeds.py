@@ -1,0 +1,205 @@
+#!/usr/bin/env python3
+"""Writes the seeds that are made, not found: corpus/TARGET/seed-NAME. Run it after a change here; what it wrote is committed.
+
+Findings are kept beside them, by what they are (fix-…), and are not touched.
+"""
+import json
+import pathlib
+import struct
+
+HERE = pathlib.Path(__file__).resolve().parent
+VECTORS = HERE.parent / 'vectors'
+MD5 = '0123456789abcdef0123456789abcdef'
+
+
+def xml_list(rows, more='', root='ListBucketResult'):
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n<{root} xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{more}{rows}</{root}>'
+
+
+def contents(key, size=5, etag=f'&quot;{MD5}&quot;', more=''):
+    return (f'<Contents><Key>{key}</Key><LastModified>2023-11-14T22:13:20.000Z</LastModified><ETag>{etag}</ETag>'
+            f'<Size>{size}</Size>{more}</Contents>')
+
+
+def error(code, more=''):
+    return f'<Error><Code>{code}</Code><Message>why</Message>{more}<RequestId>id</RequestId></Error>'
+
+
+def lists():
+    two = contents('a') + contents('b/c', more='<StorageClass>GLACIER</StorageClass><Owner><ID>me</ID></Owner>')
+    yield 'v1', '07' + xml_list(two + '<CommonPrefixes><Prefix>d/</Prefix></CommonPrefixes>', '<IsTruncated>false</IsTruncated>')
+    yield 'v1-marker', '03' + xml_list('<CommonPrefixes><Prefix>d/</Prefix></CommonPrefixes>',
+                                       '<IsTruncated>true</IsTruncated><NextMarker>d/</NextMarker>')
+    yield 'v2', '15' + xml_list(two, '<IsTruncated>true</IsTruncated><NextContinuationToken>1ueGcxLPRx</NextContinuationToken>')
+    yield 'v2-url', '31' + xml_list(contents('a+b%2Fc%0A') + contents('%00') + contents('%E4%B8%AD'),
+                                    '<EncodingType>url</EncodingType><IsTruncated>false</IsTruncated>')
+    yield 'cos-url', '02' + xml_list(contents('a+b%2Fc'), '<Encoding-Type>url</Encoding-Type><IsTruncated>true</IsTruncated>'
+                                                          '<NextMarker>a%2Bb</NextMarker>')
+    yield 'ceph-references', '19' + xml_list(contents('a%01b'), '<Prefix>&#x01;</Prefix><EncodingType>url</EncodingType>'
+                                             '<Marker>\x01</Marker><IsTruncated>true</IsTruncated>')
+    yield 'error', '09' + error('SlowDown')
+    yield 'blanks-first', '04 \r\n \n' + xml_list('')
+    yield 'empty-key', '04' + xml_list(contents('') + contents('a'))
+    yield 'cut', '08' + xml_list(two)[:150]
+    yield 'doctype', '04<!DOCTYPE a [<!ENTITY b "c">]><ListBucketResult>&b;</ListBucketResult>'
+
+
+def pages():
+    part = '<Part><PartNumber>{0}</PartNumber><ETag>"{1}"</ETag><Size>{2}</Size></Part>'
+    parts = part.format(1, MD5, 5) + part.format(7, 'x-2', 6)
+    yield 'parts', '0' + xml_list(parts, '<IsTruncated>true</IsTruncated><NextPartNumberMarker>7</NextPartNumberMarker>',
+                                  'ListPartsResult')
+    uploads = '<Upload><Key>a+%2Fb</Key><UploadId>u1</UploadId><Initiated>2023-11-14T22:13:20.000Z</Initiated></Upload>'
+    more = '<IsTruncated>true</IsTruncated><NextKeyMarker>a%2F</NextKeyMarker><NextUploadIdMarker>u1</NextUploadIdMarker>'
+    yield 'uploads', '1' + xml_list(uploads, more, 'ListMultipartUploadsResult')
+    yield 'uploads-url', '2' + xml_list(uploads, more + '<EncodingType>url</EncodingType>', 'ListMultipartUploadsResult')
+    yield 'deletes', '3' + xml_list('<Error><Key>a</Key><Code>AccessDenied</Code><Message>no</Message></Error>' * 2, '',
+                                    'DeleteResult')
+    yield 'error', '4' + error('NoSuchKey', '<Region>eu</Region><Endpoint>e</Endpoint><ServerTime>2023-11-14T22:13:20Z</ServerTime>')
+    yield 'error-cut', '4' + error('NoSuchKey')[:50]
+
+
+def xmls():
+    yield 'document', '05<?xml version="1.0"?><a:b x="1"><c>t&amp;&#65;<![CDATA[<]]></c><!-- d --><?p i?><e/></a:b>'
+    yield 'deep', '01' + '<a>' * 17
+    yield 'text', '10a<b>&"\'\t\r\n中\U0001f600'
+
+
+def heads():
+    head = f'ETag: "{MD5}"\r\nContent-Length: 5\r\nLast-Modified: Tue, 14 Nov 2023 22:13:20 GMT\r\n'
+    yield 'head', head + "x-cos-meta-a: UTF-8''%E4%B8%AD\r\nX-Cos-Meta-A: 2\r\nserver: x\r\nset-cookie: s\r\n"
+    yield 'leading-returns', 'a:\r \r b\nc:\r\r\n'
+    yield 'odd', 'no header\r\n: empty\r\n folded: x\r\na:\r\nb: \tx \t\r\nAccept: */*\nc;d: e\n'
+    yield 'url', 'https://user:p@ss@host:443/path?signature=x#f'
+
+
+def texts():
+    for i, s in enumerate(('Tue, 14 Nov 2023 22:13:20 GMT', '2023-11-14T22:13:20.123Z', '18446744073709551615', 'bytes 0-4/10',
+                           'bytes */10', f'"{MD5}"', f'{MD5}-3', '512MiB', '1KB', 'true', '3600', "UTF-8''%E4%B8%AD%0A", 'aGVsbG8=',
+                           'a%2Fb+c', ' blank around ', '中')):
+        yield f'text{i:02}', s
+    with open(VECTORS / 'checksums.json') as f:
+        vectors = json.load(f)
+    yield 'vectors', json.dumps(vectors['algorithms'])[:300]
+
+
+def answers():
+    head = f'ETag: "{MD5}"\nContent-Length: 5\nLast-Modified: Tue, 14 Nov 2023 22:13:20 GMT\nDate: Tue, 14 Nov 2023 22:13:20 GMT\n'
+    cos = head + ("x-cos-meta-name: UTF-8''%E4%B8%AD\nx-cos-hash-crc64ecma: 18446744073709551615\nx-cos-version-id: v\n"
+                  'x-cos-storage-class: ARCHIVE\nContent-Type: text/plain\nCache-Control: no-cache\n')
+    yield 'stat-cos', '2a00\n' + cos + '\n'
+    yield 'no-etag', '0a00\nContent-Length: 5\nx-amz-meta-a: b\n\n'
+    yield 'part-no-etag', '2i00\nContent-Length: 5\n\n'
+    yield 'region-lines', '0a40\n\n' + error('AuthorizationHeaderMalformed', '<Region>a\nb</Region>')
+    yield 'stat-s3', '0a00\n' + head + 'x-amz-meta-md5: ' + MD5 + '\nx-amz-server-side-encryption: aws:kms\n\n'
+    yield 'read', '0b15\n' + head + 'Content-Range: bytes 1-5/6\n\n'
+    yield 'read-whole', '2b08\n' + cos + '\n'
+    yield 'write', '2c00\n' + cos + '\n'
+    yield 'list', '0e00\n\n' + xml_list(contents('a'))
+    yield 'list-error', '1e00\n\n' + error('InternalError')
+    yield 'copy', '0f00\n\n<CopyObjectResult><ETag>"' + MD5 + '"</ETag><LastModified>2023-11-14T22:13:20Z</LastModified></CopyObjectResult>'
+    yield 'copy-error', '2f00\n\n' + error('SlowDown')
+    yield 'many', '0g00\n\n' + xml_list('<Error><Key>k&amp;</Key><Code>AccessDenied</Code><Message>no</Message></Error>', '', 'DeleteResult')
+    yield 'begin', '2h00\n\n<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>'
+    yield 'part', '2i00\n' + cos + '\n'
+    yield 'commit', '2j00\n\n<CompleteMultipartUploadResult><ETag>"x-2"</ETag><CRC64>7</CRC64></CompleteMultipartUploadResult>'
+    yield 'parts', '0l00\n\n' + xml_list('<Part><PartNumber>1</PartNumber><ETag>"a"</ETag><Size>5</Size></Part>', '', 'ListPartsResult')
+    yield 'uploads', '0m00\n\n' + xml_list('<Upload><Key>k</Key><UploadId>u</UploadId></Upload>', '', 'ListMultipartUploadsResult')
+    yield 'throttled', '0a90\nRetry-After: 7\n\n' + error('SlowDown')
+    yield 'region', '0a40\nx-amz-bucket-region: eu-north-1\n\n' + error('AuthorizationHeaderMalformed', '<Region>us-west-2</Region>')
+    yield 'redirect', '0a30\n\n' + error('PermanentRedirect', '<Endpoint>b.example.com</Endpoint>')
+    yield 'skew', '2a50\nDate: Tue, 14 Nov 2023 22:33:20 GMT\n\n'
+
+
+def names():
+    keys = ['a//b', '/', '..', '.objmig', 'a\nb', 'a^0Ab', '^5E0A', 'é中', 'x' * 300, 'x' * 253, '^' * 130, '中' * 90, '50^', 'dir/']
+    for i, key in enumerate(keys):
+        yield f'key{i:02}', '0' + key
+    yield 'key-bytes', b'0\xff\xc3\xa9\xc3/\x00\x7f'
+    for i, path in enumerate(('a/^2F/b', 'dir^2F', 'dir/^2F', '^2E./y', 'a^5E0Ab', 'x' * 249 + '^2F^2F/' + 'x' * 51, '^5E2F', '../x')):
+        yield f'path{i:02}', '1' + path
+
+
+def confs():
+    yield 'three', ('# remotes\n[aws-prod]\nprovider = s3\nbucket = my-photos\nregion = eu-west-1\naccessKeyId = AKIA\n'
+                    'accessKeySecret = abc123 ; comment\n\n[cos-prod]\nprovider = cos\nbucket = photos-1250000000\n'
+                    'region = ap-guangzhou\nsecretId = AKID\nsecretKey = xyz789\nsecurityToken = ' + 'T' * 250 +
+                    '\nbigFileUploadPartSize = 16M\nentireFileMd5Attached = strict\n[nas]\nprovider=local\npath=/srv\n')
+    yield 'faults', ('provider = s3\n[all]\n[a/b]\nregoin = x\nnothing\n[c\n[d]\nprovider = s4\nhttps = maybe\n[d]\n'
+                     'accessKeySecret = only this\nsmallFileThreshold = 9E\nendPoint = user:pass@host\n')
+    yield 'aws', ('[default]\naws_access_key_id = I\naws_secret_access_key = S\n[s]\nprovider = s3\nbucket = b\nendPoint = http://127.0.0.1:7480/\nhttps = off\nconnectTo = [::1]:80\n'
+                  'proxyHost = p\nproxyPort = 3128\n')
+    yield 'bom', '\ufeff[n]\r\nprovider = memory\r\nprefix = a/b\r\n'
+
+
+def specs():
+    for i, s in enumerate(('nas', 'cos-prod:a/b', 'all', 'nsa', 's3://bucket/prefix\nregion=eu-west-1\nhttps=on',
+                           's3://b\nendPoint=http://127.0.0.1:1\nhttps=off\npathStyle=on', 'cos://b-1/p/\nregion=ap-x', 'file:///srv//',
+                           'ftp://x', 'nas\nregion=x', 's3://b\nregion=r\nsecretKey=s', 'cos://all-1\nregion=r', 'nas:/x', 'n\x07a')):
+        yield f'spec{i:02}', s
+
+
+def rows():
+    yield 'extents', f'0B 10\nL 5\nR 10 5 1 20 -7 {MD5} =etag =v =a%20key\nR 5 0 ^\nH 3\nP 7 2\n'
+    yield 'pairs', '1content-type=text%2Fplain&meta-mode=33188&meta-a='
+    yield 'error', '2class=4&status=403&retry=0&attempts=2&unknown=0&code=AccessDenied&request=id&message=no%20way'
+    # the state of an MD5 after "hello": format, A B C D, bits low and high, the block, how much of it is filled
+    block = b'hello'.ljust(64, b'\0')
+    state = struct.pack('<I4I2I', 0x4d443501, 0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476, 40, 0) + block + struct.pack('<I', 5)
+    yield 'md5', b'3' + state + b' world'
+
+
+def journals():
+    yield 'nothing', ''
+    yield 'types', '0btfile\n0ctx\n0ei99\n0gr1.5\n0sb\xff\n1fn\n1hbshort\n2bt\xff\n2oi1\n'
+    yield 'ranges', '0ci4611686018427387904\n0hi-1\n0fi32\n0ni1\n0ob\n1ci0\n1di-1\n2gb0123456789abcdef\n7bi-5\n'
+    yield 'texts', '0rtclass=99\n0stx=1\n0ttL 0\n0xtB 3\n3db\n4ct\n5et\n6bt\n8bt\n'
+    yield 'rows', '0zbnew\n1zbx\n2zbnew\n3zbx\n'
+
+
+def wires():
+    remote = {'name': 'r', 'provider': 's3', 'bucket': 'b', 'region': 'eu%20x', 'prefix': '', 'endpoint': '', 'path': '',
+              'access_key_id': 'i', 'connect_to': '', 'proxy_host': '', 'storage_class': '', 'encryption': '', 'signature': 'v4',
+              'access_key_secret': 's', 'security_token': 't%FF', 'https': True, 'path_style': False, 'proxy_port': 0,
+              'small_file_threshold': 5, 'part_size': 8, 'small_slots': 1, 'big_slots': 1, 'request_timeout_ms': 1,
+              'request_try_count': 1, 'list_version': 2, 'limits.max_copy': 0, 'limits.max_put': 0, 'limits.max_part': 0,
+              'limits.min_part': 0, 'file_md5': 1, 'defaults': {'conditionalWrites': 'on'}}
+    yield 'remote', json.dumps(remote) + '\n'
+    yield 'commands', '{"cmd":"status","remote":"a","prefix":"b%2F"}\n{"ok":false,"status":-5,"error":"x"}\n[]\n{"a":1,"a":2}\n\n{'
+
+
+def metas():
+    yield 's3fs', 'meta-mode=33188\nmeta-uid=1000\nmeta-gid=100\nmeta-mtime=1700000000\n'
+    yield 'rclone', 'meta-mode=0100644\nmeta-mtime=2023-11-14T22:13:20.123456789+02:00\nmeta-rdev=259\n'
+    yield 'device', 'meta-mode=25008\nmeta-rdev=2049\nmeta-mtime=-1.5\nmeta-md5=' + MD5 + '\nmeta-md5-from=source\n'
+    yield 'far-time', 'meta-mtime=9999-12-31T23:59:59Z\n'
+    yield 'foreign-xattrs', 'meta-xattr-system.acl=1\nmeta-xattr-user._61=2\nmeta-a!=3\nmeta-Own=4\n'
+    yield 'xattrs', ('meta-xattr-user.a_41=b%00\nmeta-xattr-trusted.x=1\nmeta-own=2\ncontent-type=text/plain\nexpires=x\n'
+                     'user.mime_type=a/b\nuser.objmig.meta.own=3\nuser.B c=4\nstorage-class=IA\n')
+
+
+def options():
+    yield 'many', 'ro,noatime,cache_size=10G,memory=512M,list_ttl=0.5,close=remote,conflict=check,attr=head,umask=022,uid=0,gid=0'
+    yield 'escaped', 'cache=/a\\,b,log=x\\\\y,region=eu,_netdev,x-systemd.automount,nofail,loglevel=debug'
+    yield 'faults', 'nonsense'
+    yield 'two-lines', 'non\nsense'
+    yield 'values', 'stop_timeout=5,wait_timeout=1.25,writeback_delay=99999999,bwlimit=1K,dirmarker=never,suid,dev'
+
+
+def mount_tables():
+    yield 'table', ('22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n'
+                    '36 22 0:45 / /mnt/a\\040b rw master:1 shared:2 - fuse.objmig cos-prod rw,user_id=0\n'
+                    '37 22 0:46 / /mnt/a\\040b rw - tmpfs none rw\n\nnot a line\n38 22 0:47 / /x rw -\n')
+
+
+TARGETS = {'answers': answers, 'conf': confs, 'headers': heads, 'journal': journals, 'list': lists, 'meta': metas,
+           'mounts': mount_tables, 'names': names, 'options': options, 'pages': pages, 'rows': rows, 'spec': specs,
+           'values': texts, 'wire': wires, 'xml': xmls}
+
+for target, make in TARGETS.items():
+    folder = HERE / 'corpus' / target
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob('seed-*'):
+        old.unlink()
+    for name, data in make():
+        (folder / f'seed-{name}').write_bytes(data if isinstance(data, bytes) else data.encode())
