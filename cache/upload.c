@@ -423,6 +423,14 @@ void xfer_fail_and_drop(struct xfer *x, const struct errinfo *err)
     cache_unlock(c);
 }
 
+/* Whether a directory would look otherwise without its marker: who made it private would soon find it open. */
+static bool marker_says_more(struct cache *c, const struct cattr *a)
+{
+    struct cattr usual;
+    meta_defaults(c, &usual, true);
+    return a->mode != usual.mode || a->uid != usual.uid || a->gid != usual.gid;
+}
+
 /* What a directory marker needs: 1 put it, 0 not needed, -1 look again later (rules D7). Locked. */
 static int marker_needed(struct xfer *x)
 {
@@ -430,7 +438,8 @@ static int marker_needed(struct xfer *x)
     if (c->opt.dirmarker == CACHE_DIRMARKER_NEVER && !x->f->meta_explicit) {
         return 0;
     }
-    if (x->f->meta_explicit || x->f->moved || c->opt.dirmarker == CACHE_DIRMARKER_ALWAYS || (x->id->caps & BE_CAP_REAL_DIRS)) {
+    if (x->f->meta_explicit || x->f->moved || c->opt.dirmarker == CACHE_DIRMARKER_ALWAYS || (x->id->caps & BE_CAP_REAL_DIRS) ||
+        marker_says_more(c, &x->f->attr)) {
         return 1;
     }
     struct cdirnode *d = dir_find(c, x->id, x->k->key, x->k->key_len);

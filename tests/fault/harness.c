@@ -383,14 +383,19 @@ int fx_rename(struct fx *fx, unsigned r, const char *from, const char *to, unsig
     return q.status;
 }
 
-int fx_mkdir(struct fx *fx, unsigned r, const char *prefix)
+int fx_mkdir_as(struct fx *fx, unsigned r, const char *prefix, mode_t mode, uid_t uid)
 {
     if (fx_lookup(fx, r, prefix, NULL) == 0) {
         return -EEXIST;
     }
-    struct creq q = {.ref = ref(fx, r, prefix), .attr.mode = 0755};
+    struct creq q = {.ref = ref(fx, r, prefix), .attr.mode = mode, .uid = uid, .gid = fx->opt.gid};
     WAIT(&q, cache_mkdir(fx->c, &q));
     return q.status;
+}
+
+int fx_mkdir(struct fx *fx, unsigned r, const char *prefix)
+{
+    return fx_mkdir_as(fx, r, prefix, 0777 & ~fx->opt.umask, fx->opt.uid);
 }
 
 int fx_rmdir(struct fx *fx, unsigned r, const char *prefix)

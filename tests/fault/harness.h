@@ -70,7 +70,8 @@ ssize_t fx_read(struct fx *fx, struct chandle *h, uint64_t off, void *p, size_t 
 ssize_t fx_range(struct fx *fx, struct chandle *from, uint64_t off, struct chandle *to, uint64_t to_off, size_t n);
 int fx_unlink(struct fx *fx, unsigned r, const char *key);
 int fx_rename(struct fx *fx, unsigned r, const char *from, const char *to, unsigned flags); /* dirs end in '/' */
-int fx_mkdir(struct fx *fx, unsigned r, const char *prefix);
+int fx_mkdir(struct fx *fx, unsigned r, const char *prefix); /* as a mount shows directories without a marker */
+int fx_mkdir_as(struct fx *fx, unsigned r, const char *prefix, mode_t mode, uid_t uid);
 int fx_rmdir(struct fx *fx, unsigned r, const char *prefix);
 int fx_setattr(struct fx *fx, unsigned r, const char *key, unsigned mask, const struct cattr *a);
 int fx_setxattr(struct fx *fx, unsigned r, const char *key, const char *name, const char *value);

@@ -353,6 +353,27 @@ static void directories(void **state)
     assert_int_equal(fx_at_count(fx, 0, "gone/"), 0);
 }
 
+/* What mkdir was asked for would not be seen again without a marker, though a child shows that the directory is there. */
+static void directory_modes(void **state)
+{
+    struct fx *fx = *state;
+    mode_t usual = 0777 & ~fx->opt.umask;
+    assert_int_equal(fx_mkdir_as(fx, 0, "private/", 0700, fx->opt.uid), 0);
+    assert_int_equal(fx_mkdir_as(fx, 0, "theirs/", usual, fx->opt.uid + 1), 0);
+    fx_text(fx, 0, "private/f", "1");
+    fx_text(fx, 0, "theirs/f", "1");
+    fx_idle(fx);
+    CLEANUP(mem_freep) char *mode = fx_at_meta(fx, 0, "private/", "meta-mode");
+    CLEANUP(mem_freep) char *uid = fx_at_meta(fx, 0, "theirs/", "meta-uid");
+    assert_non_null(mode);
+    assert_int_equal(strtoul(mode, NULL, 10), S_IFDIR | 0700);
+    assert_non_null(uid);
+    assert_int_equal(strtoul(uid, NULL, 10), fx->opt.uid + 1);
+    struct cattr a;
+    assert_int_equal(fx_lookup(fx, 0, "private/", &a), 0);
+    assert_int_equal(a.mode, S_IFDIR | 0700);
+}
+
 /* A listing asked for before a change and answered after it. */
 static void late_listing(void **state)
 {
@@ -709,7 +730,7 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, fx_setup, fx_teardown)
         T(written_sealed_read), T(truncated_while_pending), T(write_after_seal), T(copied_whole),
         T(copied_from_pending), T(copied_in_part), T(appended), T(truncated), T(renamed), T(renamed_empty), T(renamed_directory),
-        T(unlinked), T(renamed_while_sent), T(directories), T(pending_names_are_listed), T(late_listing), T(attributes), T(one_identity_twice),
+        T(unlinked), T(renamed_while_sent), T(directories), T(pending_names_are_listed), T(directory_modes), T(late_listing), T(attributes), T(one_identity_twice),
         T(fsync_waits), T(discarded), T(copy_fails_for_good), T(copy_of_local_fails_for_good), T(copy_of_local_stays_open), T(rename_fails_for_good),
         T(overwrite_after_failed_copy), T(overwrite_waits_for_copy), T(chain_of_moves), T(moved_tree_is_whole), T(swap_by_copies),
         T(swap_by_moves), T(exchange), T(exchange_while_open), T(reader_of_replaced),
