@@ -134,50 +134,6 @@ check_remount() {
     rm -rf "$d"
 }
 
-check_programs() {
-    local d=$MNT/programs sum
-    mkdir "$d"
-    if command -v git >/dev/null; then
-        export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_SYSTEM=/dev/null HOME=$T
-        local n
-        git init -q "$T/src.$R" && (
-            cd "$T/src.$R" && for n in $(seq 30); do
-                echo "$n" >"f$n" && mkdir -p "d$((n % 4))" && seq "$n" 400 >"d$((n % 4))/g$n" && git add -A &&
-                    git -c user.name=t -c user.email=t@t commit -qm "$n"
-            done
-        )
-        ok "$R: git clone" git clone -q --no-hardlinks "$T/src.$R" "$d/clone"
-        ok "$R: git gc" git -C "$d/clone" -c gc.auto=0 gc -q --prune=now
-        ok "$R: git fsck" git -C "$d/clone" fsck --full --strict
-        ( cd "$d/clone" && echo more >>f1 && git -c user.name=t -c user.email=t@t commit -qam more )
-        is "$R: git status is clean" "$(git -C "$d/clone" status --porcelain)" ""
-        is "$R: git counts commits" "$(git -C "$d/clone" rev-list --count HEAD)" 31
-    else
-        skip "$R: git" "git is not installed"
-    fi
-    ok "$R: SQLite, delete journal" python3 "$POSIX" sqlite "$d/delete.db" delete
-    ok "$R: SQLite, WAL" python3 "$POSIX" sqlite "$d/wal.db" wal
-    mkdir -p "$T/tree.$R/a/b"
-    make_file "$T/tree.$R/a/one" 100000 1
-    make_file "$T/tree.$R/a/b/two words" 10 2
-    ln -s one "$T/tree.$R/a/link"
-    chown -h 1001:1002 "$T/tree.$R/a/one" "$T/tree.$R/a/link"
-    chown 33:33 "$T/tree.$R/a/b"
-    chmod 2750 "$T/tree.$R/a/b"
-    find "$T/tree.$R" -exec touch -h -d '2011-11-11 11:11:11.111111111' {} +
-    mkdir "$d/untar"
-    ok "$R: tar into the mount" bash -c "tar --format=posix -C '$T/tree.$R' -c . | tar -C '$d/untar' -xp"
-    is "$R: it holds the same" "$(describe "$d/untar")" "$(describe "$T/tree.$R")"
-    ok "$R: with the same content" diff -r "$T/tree.$R" "$d/untar"
-    sum=$(cd "$d" && find . -type f ! -path './clone/.git/index' -exec md5sum {} + | sort -k2 | md5sum)
-    ok "$R: wait" objmig wait "$MNT" --timeout=100
-    ok "$R: a new mount with an empty cache" remount_fresh
-    is "$R: programs' files are the same" "$(cd "$d" && find . -type f ! -path './clone/.git/index' -exec md5sum {} + | sort -k2 | md5sum)" "$sum"
-    ! command -v git >/dev/null || ok "$R: git fsck after it" git -C "$d/clone" fsck --full --strict
-    is "$R: tar's files after it" "$(describe "$d/untar")" "$(describe "$T/tree.$R")"
-    rm -rf "$d"
-}
-
 check_fsync_error() {
     [ "$R" = cos ] || return 0
     cos_fault '{"op":"PutObject","key":"refused","action":"status","status":403,"code":"AccessDenied"}'
@@ -214,7 +170,6 @@ for R in local cos; do
     done < <(timeout 100 python3 "$POSIX" calls "$MNT/calls" 2>&1; [ $? = 0 ] || echo "not ok system calls: the script did not end well")
     check_permissions
     check_remount
-    check_programs
     check_fsync_error
     ok "$R: wait at the end" objmig wait "$MNT" --timeout=60
     ok "$R: umount" umount_objmig "$MNT"

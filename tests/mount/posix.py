@@ -1,14 +1,12 @@
 """What 60_posix.sh needs a program for.
 
     posix.py calls DIR               each system call and what must come of it: lines "ok NAME", "not ok NAME: why"
-    posix.py sqlite FILE MODE        a database in journal mode delete or wal, written by two processes at once
 """
 import ctypes
 import ctypes.util
 import errno
 import mmap
 import os
-import sqlite3
 import stat
 import sys
 import traceback
@@ -646,49 +644,7 @@ def calls(base):
         print('not ok all of it is removed again:', e)
 
 
-def sqlite_writer(path, first, count):
-    db = sqlite3.connect(path, timeout=60)
-    for k in range(first, first + count):
-        with db:
-            db.execute('INSERT INTO t VALUES (?, ?)', (k, str(k) * 50))
-    db.close()
-
-
-def sqlite(path, mode):
-    db = sqlite3.connect(path, timeout=60, isolation_level=None)
-    # What this shows is locking, mmap and journals; a synchronous commit would wait for the provider each time.
-    got = db.execute(f'PRAGMA journal_mode={mode}').fetchone()[0]
-    assert got == mode, f'journal_mode is {got}'
-    db.execute('CREATE TABLE t (k INTEGER PRIMARY KEY, v TEXT)')
-    child = os.fork()
-    if child == 0:
-        try:
-            sqlite_writer(path, 1000, 60)
-            os._exit(0)
-        except BaseException as e:
-            print(e)
-            os._exit(1)
-    other = sqlite3.connect(path, timeout=60)
-    for k in range(60):
-        with other:
-            other.execute('INSERT INTO t VALUES (?, ?)', (k, str(k) * 50))
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, 'the other process failed'
-    assert db.execute('SELECT count(*) FROM t').fetchone()[0] == 120
-    assert db.execute('PRAGMA integrity_check').fetchone()[0] == 'ok'
-    db.execute('DELETE FROM t WHERE k % 3 = 0')
-    db.execute('VACUUM')
-    other.close()
-    db.close()
-    db = sqlite3.connect(path)
-    assert db.execute('PRAGMA integrity_check').fetchone()[0] == 'ok'
-    assert db.execute('SELECT count(*) FROM t').fetchone()[0] == 80
-    for k, v in db.execute('SELECT k, v FROM t'):
-        assert v == str(k) * 50
-    db.close()
-
-
 if __name__ == '__main__':
-    if sys.argv[1] == 'calls':
-        calls(sys.argv[2])
-    else:
-        sqlite(sys.argv[2], sys.argv[3])
+    if sys.argv[1] != 'calls':
+        sys.exit(f'unknown argument {sys.argv[1]}')
+    calls(sys.argv[2])
