@@ -538,18 +538,26 @@ void cache_statfs(struct cache *c, struct cache_remote *r, struct cstatfs *ret)
     }
 }
 
+/* The link to r in a list of waiting requests, else the list's end. */
+static struct creq **waiter_link(struct creq **list, const struct creq *r)
+{
+    while (*list != NULL && *list != r) {
+        list = &(*list)->next;
+    }
+    return list;
+}
+
 void cache_interrupt(struct cache *c, struct creq *r)
 {
     cache_lock(c);
-    /* Where a request may be parked for long: at a slot's fsync, and for room in the spool. The rest end by time-outs. */
-    struct creq **pp = &c->space_waiters;
-    while (*pp != NULL && *pp != r) {
-        pp = &(*pp)->next;
-    }
+    /* Where a request may be parked for long: for room in the spool, at a slot's fsync, at a listing. The rest end by time-outs. */
+    struct creq **pp = waiter_link(&c->space_waiters, r);
     for (struct ckey *k = c->dirty_head; *pp == NULL && k != NULL; k = k->dirty_next) {
-        pp = &k->fsync_waiters;
-        while (*pp != NULL && *pp != r) {
-            pp = &(*pp)->next;
+        pp = waiter_link(&k->fsync_waiters, r);
+    }
+    for (size_t i = 0; *pp == NULL && i < c->n_dir_buckets; i++) {
+        for (struct cdirnode *d = c->dirs[i]; *pp == NULL && d != NULL; d = d->hash_next) {
+            pp = waiter_link(&d->waiters, r);
         }
     }
     if (*pp == r) {

@@ -603,8 +603,8 @@ static void page_merge(struct dirlist *p)
     if (op->status != 0) {
         d->err = op->err;
         d->err_status = err_to_errno(&op->err);
-        if (d->err_status == -ENOENT) {
-            d->err_status = -EIO; /* a listing that is "absent" is a missing bucket, not a missing name */
+        if (d->err_status == -ENOENT || d->err_status == -EINVAL) {
+            d->err_status = -EIO; /* "absent" is a missing bucket, not a missing name, and the caller asked for nothing invalid */
         }
         d->listing = false;
         char line[512];
@@ -690,6 +690,8 @@ static void list_page(struct dirlist *p)
     p->l.op.lane = BE_LANE_FOREGROUND;
     p->l.op.owner = p;
     p->l.op.done = list_done;
+    /* A server that sends its page byte by byte never stalls. */
+    p->l.op.deadline_ns = time_mono_ns() + (int64_t)p->c->opt.wait_timeout_ms * 1000000LL;
     p->l.prefix = p->d->prefix;
     p->l.delimiter = '/';
     p->l.cursor = p->cursor;

@@ -120,6 +120,38 @@ static json_t *json_key(const char *key)
     return j;
 }
 
+/* How many bytes the UTF-8 character at p has; 0: it is none (RFC 3629). */
+static size_t utf8_len(const unsigned char *p)
+{
+    if (p[0] < 0x80) {
+        return 1;
+    }
+    size_t n = p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : p[0] < 0xf5 ? 4 : 0;
+    for (size_t i = 1; i < n; i++) {
+        if ((p[i] & 0xc0) != 0x80) {
+            return 0;
+        }
+    }
+    bool bad = (p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) || (p[0] == 0xf0 && p[1] < 0x90) ||
+               (p[0] == 0xf4 && p[1] > 0x8f);
+    return bad ? 0 : n;
+}
+
+/* Any bytes as UTF-8 of one line: keys are not always it, and a message may have been cut within a character. */
+static void add_shown(struct buf *b, const char *text)
+{
+    for (const unsigned char *p = (const unsigned char *)text; *p != '\0';) {
+        size_t n = utf8_len(p);
+        if (n == 0 || *p < 0x20 || *p == 0x7f || *p == '\\') {
+            buf_addf(b, "\\x%02x", *p);
+            p++;
+        } else {
+            buf_add(b, p, n);
+            p += n;
+        }
+    }
+}
+
 static const char *ident_label(struct cache *c, const struct cident *id)
 {
     for (const struct cache_remote *r = c->remotes; r != NULL; r = r->next) {
@@ -254,16 +286,11 @@ int cache_errors(struct cache *c, const struct cscope *s, struct buf *b)
         if ((k->state != FS_BLOCKED && k->state != FS_CONFLICT) || !scope_has(s, k)) {
             continue;
         }
-        CLEANUP(buf_fini) struct buf key = BUF_INIT;
-        for (const char *p = k->key; *p != '\0'; p++) {
-            if ((unsigned char)*p < 0x20 || *p == 0x7f || *p == '\\') {
-                buf_addf(&key, "\\x%02x", (unsigned char)*p);
-            } else {
-                buf_addc(&key, *p);
-            }
-        }
-        buf_addf(b, "%s\t%s\t%s\t%s\n", shown_state(k), ident_label(c, k->ident), buf_str(&key),
-                 err_format(&k->err, line, sizeof(line)));
+        buf_addf(b, "%s\t%s\t", shown_state(k), ident_label(c, k->ident));
+        add_shown(b, k->key);
+        buf_addc(b, '\t');
+        add_shown(b, err_format(&k->err, line, sizeof(line)));
+        buf_addc(b, '\n');
     }
     cache_unlock(c);
     return 0;

@@ -461,6 +461,13 @@ struct cdir *fx_ls_begin(struct fx *fx, unsigned r, const char *prefix)
     return q.status == 0 ? q.dir : NULL;
 }
 
+int fx_readdir_interrupted(struct fx *fx, unsigned r, const char *prefix, struct cdir *d)
+{
+    struct creq q = {.ref = ref(fx, r, prefix)};
+    WAIT(&q, (cache_readdir(fx->c, &q, d, 0), cache_interrupt(fx->c, &q)));
+    return q.status;
+}
+
 char *fx_ls(struct fx *fx, unsigned r, const char *prefix)
 {
     return fx_ls_end(fx, r, prefix, fx_ls_begin(fx, r, prefix));

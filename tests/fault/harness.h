@@ -78,6 +78,7 @@ int fx_setxattr(struct fx *fx, unsigned r, const char *key, const char *name, co
 int fx_removexattr(struct fx *fx, unsigned r, const char *key, const char *name);
 int fx_getxattr(struct fx *fx, unsigned r, const char *key, const char *name, char ret[256]);
 struct cdir *fx_ls_begin(struct fx *fx, unsigned r, const char *prefix); /* NULL on failure */
+int fx_readdir_interrupted(struct fx *fx, unsigned r, const char *prefix, struct cdir *d); /* asked, then called off */
 char *fx_ls_end(struct fx *fx, unsigned r, const char *prefix, struct cdir *d);
 char *fx_ls(struct fx *fx, unsigned r, const char *prefix); /* "name name", sorted; the caller frees */
 

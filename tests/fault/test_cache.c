@@ -395,6 +395,18 @@ static void late_listing(void **state)
     assert_int_equal(fx_lookup(fx, 0, "d/new", NULL), 0);
 }
 
+/* Who waits for a listing that does not come may be told to stop; the listing goes on. */
+static void listing_interrupted(void **state)
+{
+    struct fx *fx = *state;
+    fx_at_put(fx, 0, "d/f", "f");
+    fx_delay(fx, 0, BE_LIST, 0, 1, 300);
+    struct cdir *dir = fx_ls_begin(fx, 0, "d/");
+    assert_int_equal(fx_readdir_interrupted(fx, 0, "d/", dir), -EINTR);
+    CLEANUP(mem_freep) char *ls = fx_ls_end(fx, 0, "d/", dir);
+    assert_string_equal(ls, "f");
+}
+
 /* ---- metadata ---- */
 
 static void attributes(void **state)
@@ -730,7 +742,7 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, fx_setup, fx_teardown)
         T(written_sealed_read), T(truncated_while_pending), T(write_after_seal), T(copied_whole),
         T(copied_from_pending), T(copied_in_part), T(appended), T(truncated), T(renamed), T(renamed_empty), T(renamed_directory),
-        T(unlinked), T(renamed_while_sent), T(directories), T(pending_names_are_listed), T(directory_modes), T(late_listing), T(attributes), T(one_identity_twice),
+        T(unlinked), T(renamed_while_sent), T(directories), T(pending_names_are_listed), T(directory_modes), T(late_listing), T(listing_interrupted), T(attributes), T(one_identity_twice),
         T(fsync_waits), T(discarded), T(copy_fails_for_good), T(copy_of_local_fails_for_good), T(copy_of_local_stays_open), T(rename_fails_for_good),
         T(overwrite_after_failed_copy), T(overwrite_waits_for_copy), T(chain_of_moves), T(moved_tree_is_whole), T(swap_by_copies),
         T(swap_by_moves), T(exchange), T(exchange_while_open), T(reader_of_replaced),

@@ -481,6 +481,18 @@ static void refused_key_others_go_on(void **state)
     assert_at(fx, 0, "no", "3");
 }
 
+/* The report is one line of UTF-8 a key, whatever is in the key: else nobody could read about any of them. */
+static void report_of_odd_keys(void **state)
+{
+    struct fx *fx = *state;
+    fx_fault(fx, 0, BE_WRITE, 0, 1, -EACCES, ERR_AUTH, false);
+    fx_text(fx, 0, "a\xff\n\xed\xa0\x80\xc3\xa4", "1");
+    fx_idle(fx);
+    CLEANUP(buf_fini) struct buf b = BUF_INIT;
+    assert_int_equal(cache_errors(fx->c, NULL, &b), 0);
+    assert_non_null(strstr(buf_str(&b), "\ta\\xff\\x0a\\xed\\xa0\\x80\xc3\xa4\t"));
+}
+
 static void blocked_file_moves_and_goes(void **state)
 {
     struct fx *fx = *state;
@@ -698,7 +710,7 @@ int main(void)
         T(delete_reply_lost), T(copy_reply_lost), T(rename_reply_lost), T(complete_reply_lost), T(same_again_after_a_while), T(attributes_while_parts_go_out), T(attribute_removed),
         T(complete_reply_lost_then_rewritten), T(parts_fail_and_begin_lost), T(begin_lost_and_superseded), T(put_reply_lost_beside_an_upload), T(begin_repeated),
         T(superseded_upload_is_aborted),
-        T(refused_key_others_go_on), T(blocked_file_moves_and_goes), T(altered_on_the_way), T(source_changes_whole),
+        T(refused_key_others_go_on), T(report_of_odd_keys), T(blocked_file_moves_and_goes), T(altered_on_the_way), T(source_changes_whole),
         T(source_changes_part), T(source_gone), T(foreign_writer), T(foreign_writer_without_conditions), T(foreign_version_of_moved), T(late_requests),
         T(streamed_then_truncated), T(closed_in_the_middle),
     };
