@@ -582,6 +582,29 @@ static void reject(struct be_op *op, int err)
     be_job_submit(op, run_rejected);
 }
 
+int be_key_check(const struct be *be, const char *key, struct errinfo *reterr)
+{
+    size_t len = strlen(key);
+    if (len == 0) {
+        return err_set(reterr, ERR_INVALID, -EINVAL, "an object needs a key");
+    }
+    int err = 0;
+    if (len > be->limits.max_key) {
+        err = err_set(reterr, ERR_INVALID, -ENAMETOOLONG, "key of %zu bytes, %s takes %u", len,
+                      be->name, be->limits.max_key);
+    } else if (be->ops->key_fault) {
+        const char *fault = be->ops->key_fault(be, key);
+        if (fault) {
+            err = err_set(reterr, ERR_INVALID, -EINVAL, "%s", fault);
+        }
+    }
+    if (err < 0 && reterr) {
+        snprintf(reterr->code, sizeof(reterr->code), "%s",
+                 err == -ENAMETOOLONG ? "KeyTooLongError" : "InvalidKey");
+    }
+    return err;
+}
+
 static int check_key(struct be_op *op, const char *key)
 {
     unsigned max = op->be->limits.max_key;
@@ -856,7 +879,8 @@ static bool begin(struct be *be, struct be_op *op, enum be_kind kind)
     }
     bool keyed = kind != BE_LIST && kind != BE_REMOVE_MANY && (kind != BE_MP_UPLOADS || op->key);
     if (err == 0 && keyed) {
-        err = check_key(op, op->key);
+        bool stores = kind == BE_WRITE || kind == BE_COPY || kind == BE_MP_BEGIN;
+        err = stores && op->key ? be_key_check(be, op->key, &op->err) : check_key(op, op->key);
     }
     if (err == 0) {
         err = check_arguments(op);

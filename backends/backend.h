@@ -244,6 +244,9 @@ struct be_ops {
     const char *(*identity)(const struct be *be);
     bool (*can_copy)(const struct be *dst, const struct be *src); /* NULL: only from itself */
     int (*renew)(struct be *be, const struct conf_remote *conf, struct errinfo *reterr); /* NULL: needs no credentials */
+    /* Why the store takes no object of that key, one clause without the key itself, or NULL. Pure. NULL: it takes all up to
+     * limits.max_key bytes. */
+    const char *(*key_fault)(const struct be *be, const char *key);
     void (*cancel)(struct be *be, struct be_op *op); /* done still runs, perhaps with ERR_CANCELED; NULL: cannot */
     /* required */
     void (*stat)(struct be *be, struct be_stat *op);
@@ -285,6 +288,10 @@ bool be_can_copy(const struct be *dst, const struct be *src);
 /* Credentials, and nothing else of conf, replace those it was opened with: each attempt from now on is signed with them. Any
  * thread, at any time. ERR_INVALID when they cannot be. */
 int be_renew(struct be *be, const struct conf_remote *conf, struct errinfo *reterr);
+/* Whether an object of that key can be stored here. Pure: to be asked before any byte moves; write, copy and mp_begin ask it
+ * themselves. 0, or with one clause in reterr (ERR_INVALID; NULL: not wanted) -ENAMETOOLONG for a key above limits.max_key and
+ * -EINVAL for any other. */
+int be_key_check(const struct be *be, const char *key, struct errinfo *reterr);
 
 /* The calls. Each checks its arguments (a bad key or a missing capability completes with ERR_INVALID / -EOPNOTSUPP like
  * any failure) and that the driver completes once, with a class on failure. */

@@ -99,6 +99,9 @@ struct be_dialect {
     void (*release)(struct dialect_site *site); /* NULL is fine; wipes secrets */
     bool (*can_copy)(const struct dialect_site *dst,
                      const struct dialect_site *src); /* both of this dialect */
+    /* Why the store takes no object of that key, as in be_ops. NULL: it takes
+     * all. */
+    const char *(*key_fault)(const struct dialect_site *site, const char *key);
     /* Whether `key` can be sent in a batch; the others are removed one by one. NULL: all can. */
     bool (*can_batch)(const struct dialect_site *site, const char *key);
     /* An unsigned request. ERR_INVALID when the store cannot do that (-EOPNOTSUPP: the caller

@@ -7,6 +7,7 @@
 
 #include "dialect_s3like.h"
 #include "mem.h"
+#include "names.h"
 #include "sign.h"
 
 #define GIB (UINT64_C(1) << 30)
@@ -155,26 +156,16 @@ static bool cos_can_copy(const struct dialect_site *dst, const struct dialect_si
     return dialect_same_id(dst, src);
 }
 
-/* COS refuses these control characters in keys (its documentation on object names). */
-static bool refused(const char *key)
+/* As its documentation on object names says. */
+static const char *cos_key_fault(const struct dialect_site *site, const char *key)
 {
+    (void)site;
     for (const char *p = key; *p; p++) {
         if (*p >= 0x18 && *p <= 0x1b) {
-            return true;
+            return "COS takes no key with a control character 0x18 to 0x1b";
         }
     }
-    return false;
-}
-
-static int cos_build(const struct dialect_site *site, const struct dialect_call *call,
-                     struct dialect_request *r, struct errinfo *reterr)
-{
-    bool stores = call->kind == BE_WRITE || call->kind == BE_COPY || call->kind == BE_MP_BEGIN;
-    if (stores && refused(call->op->key)) {
-        return err_set(reterr, ERR_INVALID, -EINVAL,
-                       "COS takes no keys with control characters 0x18 to 0x1b");
-    }
-    return s3like_build(site, call, r, reterr);
+    return names_is_utf8(key, strlen(key)) ? NULL : "COS takes no key that is not UTF-8";
 }
 
 static int cos_sign(const struct dialect_site *site, struct dialect_request *r, int64_t wall_s,
@@ -206,8 +197,9 @@ const struct be_dialect be_dialect_cos = {
     .configure = cos_configure,
     .release = s3like_release,
     .can_copy = cos_can_copy,
+    .key_fault = cos_key_fault,
     .can_batch = s3like_can_batch,
-    .build = cos_build,
+    .build = s3like_build,
     .sign = cos_sign,
     .parse = s3like_parse,
     .classify = s3like_classify,

@@ -9,6 +9,7 @@
 #include "dialect_s3like.h"
 #include "digest.h"
 #include "mem.h"
+#include "names.h"
 #include "sign.h"
 
 enum trait {
@@ -265,6 +266,14 @@ static bool s3_can_copy(const struct dialect_site *dst, const struct dialect_sit
     return strcmp(dst->service, src->service) == 0 && dialect_same_id(dst, src);
 }
 
+/* AWS answers such a path with InvalidURI, Ceph with InvalidObjectName. All else it takes, control
+ * characters, "." and ".." among it. */
+static const char *s3_key_fault(const struct dialect_site *site, const char *key)
+{
+    (void)site;
+    return names_is_utf8(key, strlen(key)) ? NULL : "S3 takes no key that is not UTF-8";
+}
+
 static int s3_sign_v4(const struct s3 *s, const struct dialect_keys *keys,
                       struct dialect_request *r, int64_t wall_s, struct sign_out *out)
 {
@@ -323,6 +332,7 @@ const struct be_dialect be_dialect_s3 = {
     .configure = s3_configure,
     .release = s3_release,
     .can_copy = s3_can_copy,
+    .key_fault = s3_key_fault,
     .can_batch = s3like_can_batch,
     .build = s3like_build,
     .sign = s3_sign,

@@ -291,6 +291,12 @@ static bool fault_can_copy(const struct be *dst, const struct be *src)
     return be_can_copy(fault_of(dst)->inner, inner_src);
 }
 
+static const char *fault_key_fault(const struct be *be, const char *key)
+{
+    const struct be *inner = fault_of(be)->inner;
+    return inner->ops->key_fault ? inner->ops->key_fault(inner, key) : NULL;
+}
+
 /* A late one is brought forward; one that went through carries the inner backend, which is asked
  * itself. */
 static void fault_cancel(struct be *be, struct be_op *op)
@@ -338,6 +344,7 @@ static const struct be_ops fault_ops = {
     .identity = fault_identity,
     .can_copy = fault_can_copy,
     .renew = fault_renew,
+    .key_fault = fault_key_fault,
     .cancel = fault_cancel,
     .stat = fault_stat,
     .read = fault_read,

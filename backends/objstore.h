@@ -17,6 +17,7 @@ void objstore_describe(const struct be *be, uint32_t *ret_caps, struct be_limits
 const char *objstore_identity(const struct be *be);
 int objstore_renew(struct be *be, const struct conf_remote *conf, struct errinfo *reterr);
 bool objstore_can_copy(const struct be *dst, const struct be *src);
+const char *objstore_key_fault(const struct be *be, const char *key);
 void objstore_cancel(struct be *be, struct be_op *op);
 void objstore_stat(struct be *be, struct be_stat *op);
 void objstore_read(struct be *be, struct be_read *op);
@@ -38,8 +39,8 @@ void objstore_mp_uploads(struct be *be, struct be_uploads *op);
     {                                                                                              \
         .size = sizeof(struct be_ops), .scheme = (name), .open = (open_fn),                        \
         .close = objstore_close, .describe = objstore_describe, .identity = objstore_identity,     \
-        .can_copy = objstore_can_copy, .renew = objstore_renew, .cancel = objstore_cancel,         \
-        .stat = objstore_stat,                                                                     \
+        .can_copy = objstore_can_copy, .renew = objstore_renew, .key_fault = objstore_key_fault,   \
+        .cancel = objstore_cancel, .stat = objstore_stat,                                          \
         .read = objstore_read, .write = objstore_write, .remove = objstore_remove,                 \
         .list = objstore_list, .copy = objstore_copy, .remove_many = objstore_remove_many,         \
         .mp_begin = objstore_mp_begin, .mp_part = objstore_mp_part,                                \

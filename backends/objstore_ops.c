@@ -303,6 +303,12 @@ bool objstore_can_copy(const struct be *dst, const struct be *src)
     return objstore_of(dst)->d->can_copy(objstore_of(dst)->site, objstore_of(src)->site);
 }
 
+const char *objstore_key_fault(const struct be *be, const char *key)
+{
+    const struct objstore *s = objstore_of(be);
+    return s->d->key_fault ? s->d->key_fault(s->site, key) : NULL;
+}
+
 static int open_s3(struct be **ret_be, const struct conf_remote *conf, const struct be_env *env,
                    struct errinfo *reterr)
 {

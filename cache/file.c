@@ -228,9 +228,9 @@ void cache_create(struct cache *c, struct creq *r, int open_flags)
         cache_unlock(c);
         return;
     }
-    size_t len = strlen(r->ref.key);
-    if (id->limits.max_key != 0 && len > id->limits.max_key) {
-        creq_end_locked(c, r, -ENAMETOOLONG);
+    int refused = key_check(id, r->ref.key);
+    if (refused < 0) {
+        creq_end_locked(c, r, refused);
         cache_unlock(c);
         return;
     }

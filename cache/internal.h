@@ -391,6 +391,8 @@ void dirs_free_all(struct cache *c);
 void dirs_trim(struct cache *c);
 /* The slot of an existing or pending object, with base from listing when that is fresh; NULL when there is none. With
  * *ret_unknown the caller must look first. */
+/* 0, or why no object of that key can be made there: -ENAMETOOLONG, -EINVAL; the log has the reason. */
+int key_check(struct cident *id, const char *key);
 struct ckey *key_resolve(struct cache *c, struct cident *id, const char *key, bool *ret_unknown);
 /* Looks an object up by HEAD and puts it into its slot's base; done on any thread, not under the lock. */
 void key_head(struct cache *c, struct cident *id, const char *key, void (*done)(void *ctx, int status), void *ctx);

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "log.h"
 #include "mem.h"
 
 struct cdir {
@@ -18,6 +19,16 @@ struct cdir {
     bool ended;
 };
 
+
+int key_check(struct cident *id, const char *key)
+{
+    struct errinfo err = {0};
+    int status = id->be != NULL ? be_key_check(id->be, key, &err) : 0;
+    if (status < 0) {
+        log_limited(LOG_LEVEL_WARN, "names", key, 10000, "remote=%s key=%s refused: %s", id->name, key, err.message);
+    }
+    return status;
+}
 
 /* ---- lookup ---- */
 

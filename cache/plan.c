@@ -351,8 +351,8 @@ static bool make_set_meta(const struct plan_input *in, struct plan *p)
 static bool fits(const struct plan_input *in, struct plan *p)
 {
     const struct be_limits *l = &in->limits;
-    if (l->max_key > 0 && in->key_len > l->max_key) {
-        impossible(p, "key of %zu bytes, the provider takes %u", in->key_len, l->max_key);
+    if (in->key_fault) {
+        impossible(p, "%s", in->key_fault);
     } else if (l->max_meta > 0 && in->meta_bytes > l->max_meta) {
         impossible(p, "metadata of %zu bytes, the provider takes %u", in->meta_bytes, l->max_meta);
     } else if (in->map->size > plan_limit(l->max_object)) {

@@ -42,7 +42,8 @@ struct plan_input {
     void *ctx;
     enum conf_md5 file_md5;
     uint64_t small_file_threshold, part_size, max_buffer; /* max_buffer: the largest body we hold in memory */
-    size_t key_len, meta_bytes;  /* bytes of key and of user metadata with names */
+    const char *key_fault;       /* why the target takes no such key, a clause for `reason`; NULL = it does */
+    size_t meta_bytes;           /* of user metadata with names */
     uint64_t resume_part_size;   /* != 0: an upload with this part size is already running: keep it */
     uint64_t meta_copy_limit;    /* largest object whose metadata can be replaced by one self-copy = limits.max_copy */
 };

@@ -104,8 +104,8 @@ static void rename_file(struct cache *c, struct creq *r, void *arg, bool asked)
         status = -EEXIST;
     } else if ((x->flags & RENAME_EXCHANGE) && !there) {
         status = -ENOENT;
-    } else if (id->limits.max_key != 0 && strlen(x->to) > id->limits.max_key) {
-        status = -ENAMETOOLONG;
+    } else {
+        status = key_check(id, x->to);
     }
     if (status != 0) {
         creq_end_locked(c, r, status);
@@ -221,12 +221,9 @@ static void dirmove_apply(struct dirmove *m)
                     list = mem_realloc(list, cap * sizeof(*list));
                 }
                 list[n++] = k;
-                size_t to_len = k->key_len - flen + strlen(m->x->to);
-                if (id->limits.max_key != 0 && to_len > id->limits.max_key) {
-                    status = -ENAMETOOLONG;
-                }
-                if (k->file->streaming) {
-                    status = -EBUSY;
+                CLEANUP(mem_freep) char *to_key = mem_printf("%s%s", m->x->to, k->key + flen);
+                if (status == 0) {
+                    status = k->file->streaming ? -EBUSY : key_check(id, to_key);
                 }
             }
         }

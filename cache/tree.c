@@ -43,6 +43,19 @@ bool tree_refuse(struct cache *c, struct creq *r)
     return false;
 }
 
+/* The same, also for a key the provider takes no object of: before any byte moves. */
+static bool tree_refuse_key(struct cache *c, struct creq *r)
+{
+    if (tree_refuse(c, r)) {
+        return true;
+    }
+    int status = key_check(r->ref.remote->ident, r->ref.key);
+    if (status < 0) {
+        creq_end_locked(c, r, status);
+    }
+    return status < 0;
+}
+
 /* Looks a key up and goes on with `then` under the lock; for calls by key that find nothing known locally. */
 struct ask {
     struct cache *c;
@@ -146,7 +159,7 @@ void cache_mkdir(struct cache *c, struct creq *r)
 void cache_mknod(struct cache *c, struct creq *r)
 {
     cache_lock(c);
-    if (!tree_refuse(c, r)) {
+    if (!tree_refuse_key(c, r)) {
         struct cfile *f = tree_make(c, r, r->ref.key, r->attr.mode);
         r->attr = f->attr;
         struct jtx *tx = jtx_new();
@@ -160,7 +173,7 @@ void cache_symlink(struct cache *c, struct creq *r)
 {
     const char *target = r->data;
     cache_lock(c);
-    if (tree_refuse(c, r)) {
+    if (tree_refuse_key(c, r)) {
         cache_unlock(c);
         return;
     }

@@ -797,6 +797,8 @@ void xfer_make_plan(struct xfer *x)
             memcpy(x->md5, carried, 16);
         }
     }
+    struct errinfo key_err = {0};
+    const char *refused = be_key_check(x->id->be, k->key, &key_err) < 0 ? key_err.message : NULL;
     struct plan_input in = {
         .map = &x->map,
         .base = base_src,
@@ -812,7 +814,7 @@ void xfer_make_plan(struct xfer *x)
         .small_file_threshold = x->id->conf->small_file_threshold,
         .part_size = x->id->conf->part_size,
         .max_buffer = max_buffer,
-        .key_len = k->key_len,
+        .key_fault = refused,
         .meta_bytes = meta_user_bytes(&x->meta) + (file_md5 != CONF_MD5_OFF ? 35 : 0),
         .resume_part_size = resume,
         .meta_copy_limit = x->id->limits.max_copy,

@@ -34,6 +34,9 @@ int names_resolve(const char *prefix, size_t prefix_len, const char *name, struc
 int names_show(const char *prefix, size_t prefix_len, const char *rest, size_t rest_len,
                bool is_prefix, bool collides, struct buf *ret_name, bool *ret_is_dir);
 
+/* As names look at it: RFC 3629, no overlong forms, no surrogates. */
+bool names_is_utf8(const char *s, size_t n);
+
 /* Whole relative paths (components joined by '/'), for error messages, the local backend and tools. The empty key has no
  * path (-EINVAL); what is no path of a key is -ENOENT or -ENAMETOOLONG. An object form is accepted as the last component. */
 int names_path_of_key(const char *key, size_t key_len, struct buf *ret_path);

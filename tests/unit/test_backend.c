@@ -61,6 +61,11 @@ static const char *fake_identity(const struct be *be)
     return "fake";
 }
 
+static const char *fake_key_fault(const struct be *be, const char *key)
+{
+    return strchr(key, '!') ? "no exclamations" : NULL;
+}
+
 static const struct be_ops fake_ops = {
     .size = sizeof(struct be_ops),
     .scheme = "fake",
@@ -73,6 +78,7 @@ static const struct be_ops fake_ops = {
     .remove = fake_remove,
     .list = fake_list,
     .copy = fake_copy,
+    .key_fault = fake_key_fault,
 };
 
 static struct fake fake;
@@ -282,7 +288,7 @@ static void arguments_are_checked(void **state)
     char key[102];
     memset(key, 'k', sizeof(key));
     key[101] = '\0';
-    assert_int_equal(write_with(key, 1, NULL, false, NULL), -EINVAL);
+    assert_int_equal(write_with(key, 1, NULL, false, NULL), -ENAMETOOLONG);
     key[100] = '\0';
     assert_int_equal(write_with(key, 1, NULL, false, NULL), 0);
     assert_int_equal(write_with("", 1, NULL, false, NULL), -EINVAL);
@@ -315,6 +321,34 @@ static void arguments_are_checked(void **state)
     assert_int_equal(BE_SYNC(&fake.be, be_list, &l), -EINVAL);
     l = (struct be_list){.cursor = "a", .start_after = "b"};
     assert_int_equal(BE_SYNC(&fake.be, be_list, &l), -EINVAL);
+}
+
+/* What cannot be stored under a key says so before the driver hears of it; reading and removing go on. */
+static void keys_are_checked(void **state)
+{
+    fake.act = act_well;
+    struct errinfo e = {0};
+    char key[102];
+    memset(key, 'k', sizeof(key));
+    key[101] = '\0';
+    assert_int_equal(be_key_check(&fake.be, key, &e), -ENAMETOOLONG);
+    assert_string_equal(e.message, "key of 101 bytes, fake takes 100");
+    assert_int_equal(e.cls, ERR_INVALID);
+    key[100] = '\0';
+    assert_int_equal(be_key_check(&fake.be, key, NULL), 0);
+    assert_int_equal(be_key_check(&fake.be, "", NULL), -EINVAL);
+    assert_int_equal(be_key_check(&fake.be, "oh!", &e), -EINVAL);
+    assert_string_equal(e.message, "no exclamations");
+
+    fake.be.caps = BE_CAP_COPY;
+    assert_int_equal(write_with("oh!", 1, NULL, false, NULL), -EINVAL);
+    struct be_copy c = {.op = {.key = "oh!"}, .src = &fake.be, .src_key = "l"};
+    assert_int_equal(BE_SYNC(&fake.be, be_copy, &c), -EINVAL);
+    assert_string_equal(c.op.err.message, "no exclamations");
+    assert_int_equal(fake.calls, 0);
+    struct be_remove r = {.op = {.key = "oh!"}};
+    assert_int_equal(BE_SYNC(&fake.be, be_remove, &r), 0);
+    assert_int_equal(fake.calls, 1);
 }
 
 static void unknown_provider(void **state)
@@ -379,6 +413,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(description_is_checked, start, stop),
         cmocka_unit_test_setup_teardown(refused_on_a_worker, start, stop),
         cmocka_unit_test_setup_teardown(arguments_are_checked, start, stop),
+        cmocka_unit_test_setup_teardown(keys_are_checked, start, stop),
         cmocka_unit_test_setup_teardown(unknown_provider, start, stop),
         cmocka_unit_test_setup_teardown(keys_in_messages, start, stop),
         cmocka_unit_test_setup_teardown(memory_stores, start, stop),

@@ -311,22 +311,30 @@ static void builds_writes(void **state)
     be_dialect_cos.release(c);
 }
 
-static void refuses_keys_cos_refuses(void **state)
+/* Every byte alone and in a key, and what is a text only as a whole. */
+static void keys_a_provider_takes(void **state)
 {
     (void)state;
-    struct dialect_site *c = tencent();
-    CLEANUP(dialect_request_fini) struct dialect_request r = {0};
-    for (char byte = 0x17; byte <= 0x1c; byte++) {
-        char key[] = {'a', byte, '\0'};
-        struct be_write w = {.op = {.key = key}};
-        struct be_mp m = {.op = {.key = key}};
-        struct be_stat s = {.op = {.key = key}};
-        struct errinfo err = {0};
-        int expected = byte >= 0x18 && byte <= 0x1b ? -EINVAL : 0;
-        assert_int_equal(build(c, BE_WRITE, &w.op, NULL, &r, &err), expected);
-        assert_int_equal(build(c, BE_MP_BEGIN, &m.op, NULL, &r, &err), expected);
-        assert_int_equal(build(c, BE_STAT, &s.op, NULL, &r, &err), 0);
+    struct dialect_site *a = aws(), *c = tencent();
+    for (int byte = 1; byte < 256; byte++) {
+        char key[] = {'a', '/', (char)byte, 'z', '\0'};
+        bool text = byte < 0x80;
+        bool control = byte >= 0x18 && byte <= 0x1b;
+        assert_int_equal(be_dialect_s3.key_fault(a, key) == NULL, text);
+        assert_int_equal(be_dialect_cos.key_fault(c, key) == NULL, text && !control);
     }
+    static const char *const taken[] = {"a//b", "/lead", ".",     "..",  "x/../y", "dir/", "//",
+                                        "한글", "🎈",    "%2F", "*", " ",      "\t\n", "\\"};
+    for (size_t i = 0; i < ARRAY_LEN(taken); i++) {
+        assert_null(be_dialect_s3.key_fault(a, taken[i]));
+        assert_null(be_dialect_cos.key_fault(c, taken[i]));
+    }
+    static const char *const cut[] = {"\xed\x95", "\xc0\x80", "\xed\xa0\x80", "\xf4\x90\x80\x80"};
+    for (size_t i = 0; i < ARRAY_LEN(cut); i++) {
+        assert_non_null(strstr(be_dialect_s3.key_fault(a, cut[i]), "UTF-8"));
+        assert_non_null(strstr(be_dialect_cos.key_fault(c, cut[i]), "UTF-8"));
+    }
+    be_dialect_s3.release(a);
     be_dialect_cos.release(c);
 }
 
@@ -518,7 +526,7 @@ int main(void)
         cmocka_unit_test(encodes_odd_keys),
         cmocka_unit_test(builds_reads),
         cmocka_unit_test(builds_writes),
-        cmocka_unit_test(refuses_keys_cos_refuses),
+        cmocka_unit_test(keys_a_provider_takes),
         cmocka_unit_test(builds_lists),
         cmocka_unit_test(builds_copies),
         cmocka_unit_test(builds_multipart_and_batches),

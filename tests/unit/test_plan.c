@@ -44,7 +44,6 @@ static struct plan_input big_input(const struct extent_map *m)
         .small_file_threshold = 5 * MIB,
         .part_size = 8 * MIB,
         .max_buffer = 64 * MIB,
-        .key_len = 10,
         .meta_bytes = 100,
         .meta_copy_limit = 5 * GIB,
     };
@@ -301,9 +300,9 @@ static void test_limits(void **state)
     extent_init(&m);
     assert_int_equal(extent_set(&m, 0, 1, EXT_LOCAL, NULL, 0), 0);
     struct plan_input in = big_input(&m);
-    in.key_len = 1025;
-    assert_impossible(&in, "key of 1025 bytes, the provider takes 1024");
-    in.key_len = 1024;
+    in.key_fault = "key of 1025 bytes, cos takes 850";
+    assert_impossible(&in, "key of 1025 bytes, cos takes 850");
+    in.key_fault = NULL;
     in.meta_bytes = 2049;
     assert_impossible(&in, "metadata of 2049 bytes, the provider takes 2048");
     in.meta_bytes = 2048;
