@@ -35,7 +35,17 @@ static struct ckey *meta_slot(struct cache *c, struct creq *r, bool *ret_unknown
     if (!r->ref.dir) {
         return tree_movable(c, id, r->ref.key, ret_unknown);
     }
+    if (prefix_is_continued(r->ref.key)) {
+        return NULL;
+    }
     struct ckey *k = key_get(c, id, r->ref.key);
+    if (k->file == NULL && !k->want_absent && !k->base.known && !(id->caps & BE_CAP_REAL_DIRS)) {
+        *ret_unknown = true; /* there may be content under the key, which no marker may replace */
+        return k;
+    }
+    if (k->file == NULL && !k->want_absent && k->base.exists && key_is_content(k->key, k->base.o.size)) {
+        file_of_slot(c, k);
+    }
     if (k->file == NULL && !k->want_absent) {
         struct cfile *f = file_new(c);
         meta_defaults(c, &f->attr, true);
@@ -84,6 +94,43 @@ static void changed_meta(struct cache *c, struct creq *r, struct ckey *k)
     tree_commit(c, r, tx);
 }
 
+static void set_attr(struct cattr *a, const struct cattr *to, unsigned mask)
+{
+    if (mask & CSET_MODE) {
+        a->mode = (a->mode & S_IFMT) | (to->mode & 07777);
+    }
+    if (mask & CSET_UID) {
+        a->uid = to->uid;
+    }
+    if (mask & CSET_GID) {
+        a->gid = to->gid;
+    }
+    if (mask & CSET_MTIME) {
+        a->mtime_ns = to->mtime_ns;
+    }
+}
+
+/* A directory for which no marker can be: its key holds content, or no key is its own. What is set is not kept. */
+static bool has_no_marker(const struct creq *r, const struct ckey *k)
+{
+    return r->ref.handle == NULL && r->ref.dir &&
+           (prefix_is_continued(r->ref.key) || (k != NULL && k->file != NULL && !k->file->is_marker));
+}
+
+static void set_unkept(struct cache *c, struct creq *r, unsigned mask)
+{
+    struct cattr a;
+    meta_defaults(c, &a, true);
+    struct cident *id = r->ref.remote->ident;
+    size_t plen = key_parent_len(r->ref.key);
+    struct cdirnode *d = dir_find(c, id, r->ref.key, plen);
+    struct cchild *ch = d != NULL ? dir_child(d, r->ref.key + plen, strlen(r->ref.key + plen)) : NULL;
+    struct cattr *at = ch != NULL ? &ch->attr : &a;
+    set_attr(at, &r->attr, mask);
+    r->attr = *at;
+    creq_end_locked(c, r, 0);
+}
+
 static void setattr_then(struct cache *c, struct creq *r, void *arg, bool asked)
 {
     struct set_ctx *x = arg;
@@ -93,6 +140,11 @@ static void setattr_then(struct cache *c, struct creq *r, void *arg, bool asked)
         tree_ask(c, r, r->ref.key, setattr_then, x);
         return;
     }
+    if (has_no_marker(r, k)) {
+        set_unkept(c, r, x->mask);
+        set_ctx_free(x);
+        return;
+    }
     struct cfile *f = r->ref.handle != NULL ? r->ref.handle->file : k != NULL ? k->file : NULL;
     if (f == NULL) {
         creq_end_locked(c, r, -ENOENT);
@@ -100,18 +152,7 @@ static void setattr_then(struct cache *c, struct creq *r, void *arg, bool asked)
         return;
     }
     struct cattr a = f->attr;
-    if (x->mask & CSET_MODE) {
-        a.mode = (a.mode & S_IFMT) | (r->attr.mode & 07777);
-    }
-    if (x->mask & CSET_UID) {
-        a.uid = r->attr.uid;
-    }
-    if (x->mask & CSET_GID) {
-        a.gid = r->attr.gid;
-    }
-    if (x->mask & CSET_MTIME) {
-        a.mtime_ns = r->attr.mtime_ns;
-    }
+    set_attr(&a, &r->attr, x->mask);
     bool same = a.mode == f->attr.mode && a.uid == f->attr.uid && a.gid == f->attr.gid && a.mtime_ns == f->attr.mtime_ns &&
                 !(f->mtime_implicit && (x->mask & CSET_MTIME));
     f->attr = a;
@@ -321,6 +362,12 @@ static void metaload_run(struct work *w)
 static void with_meta(struct cache *c, struct creq *r, struct set_ctx *x,
                       void (*then)(struct cache *c, struct creq *r, struct set_ctx *x, struct ckey *k))
 {
+    if (r->ref.handle == NULL && r->ref.dir && prefix_is_continued(r->ref.key)) {
+        r->status = x->value != NULL ? -EOPNOTSUPP : x->name != NULL ? -ENODATA : 0; /* nothing holds them */
+        set_ctx_free(x);
+        r->done(r);
+        return;
+    }
     struct metaload *m = mem_zalloc(sizeof(*m));
     m->c = c;
     m->r = r;

@@ -82,6 +82,7 @@ struct cref {
     struct cache_remote *remote;
     const char *key; /* object key, or the prefix when dir */
     bool dir;
+    bool object_form; /* of what is made or renamed to: the name given was the object form (names.h) */
     struct chandle *handle;
 };
 
@@ -147,6 +148,8 @@ void cache_readdir(struct cache *c, struct creq *r, struct cdir *d, uint64_t ind
 bool cache_dirent(struct cdir *d, uint64_t index, struct cdirent *ret);
 void cache_closedir(struct cdir *d);
 
+/* A key that the provider takes no object of is refused by whatever would make it: -ENAMETOOLONG or -EINVAL.
+ * A continuation directory is there for what is in it; one that was made here stays while the daemon lives. */
 void cache_mkdir(struct cache *c, struct creq *r);  /* ref (dir), attr.mode; -EEXIST if anything is there */
 void cache_rmdir(struct cache *c, struct creq *r);  /* -ENOTEMPTY */
 void cache_unlink(struct cache *c, struct creq *r);
@@ -154,7 +157,8 @@ void cache_symlink(struct cache *c, struct creq *r); /* ref.key, data = NUL-term
 void cache_readlink(struct cache *c, struct creq *r); /* → data (NUL-terminated), size */
 void cache_mknod(struct cache *c, struct creq *r);  /* attr.mode, attr.rdev: devices, FIFOs, sockets as metadata */
 /* Renames ref to `to` within one remote; files and directories; flags RENAME_NOREPLACE or RENAME_EXCHANGE; the replaced
- * name has been checked by the kernel, emptiness of a replaced directory is checked here. -EXDEV across remotes. */
+ * name has been checked by the kernel, emptiness of a replaced directory is checked here. -EXDEV across
+ * remotes, and for continuation directories: no prefix of keys is one. */
 void cache_rename(struct cache *c, struct creq *r, const struct cref *to, unsigned flags);
 
 /* xattrs by name as the application gives it; see meta.h for the mapping. */

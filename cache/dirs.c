@@ -49,6 +49,23 @@ size_t key_parent_len(const char *key)
     return n;
 }
 
+bool prefix_is_continued(const char *prefix)
+{
+    size_t n = strlen(prefix);
+    return n > 0 && prefix[n - 1] != '/';
+}
+
+size_t prefix_listed_len(const char *prefix)
+{
+    return prefix_is_continued(prefix) ? key_parent_len(prefix) : strlen(prefix);
+}
+
+bool key_is_content(const char *key, uint64_t size)
+{
+    size_t n = strlen(key);
+    return n > 0 && key[n - 1] == '/' && size > 0;
+}
+
 struct cdirnode *dir_find(struct cache *c, struct cident *id, const char *prefix, size_t len)
 {
     mutex_assert_held(&c->lock);
@@ -225,9 +242,12 @@ void dir_note(struct cache *c, struct cident *id, const char *key, const struct 
               bool gone)
 {
     mutex_assert_held(&c->lock);
-    size_t plen = key_parent_len(key);
+    size_t klen = strlen(key);
+    bool content = !gone && klen > 0 && key[klen - 1] == '/' &&
+                   (attr != NULL ? !S_ISDIR(attr->mode) : v != NULL && v->known && v->exists && key_is_content(key, v->o.size));
+    size_t plen = content ? klen : key_parent_len(key);
     struct cdirnode *d = dir_find(c, id, key, plen);
-    if (d == NULL || key[plen] == '\0') {
+    if (d == NULL || (plen == klen && !content)) {
         return;
     }
     const char *name = key + plen;
@@ -250,6 +270,32 @@ void dir_note(struct cache *c, struct cident *id, const char *key, const struct 
     }
     if (attr != NULL) {
         ch->attr = *attr;
+    }
+}
+
+void dir_note_content_gone(struct cache *c, struct cident *id, const char *key)
+{
+    mutex_assert_held(&c->lock);
+    size_t klen = strlen(key);
+    struct cdirnode *d = dir_find(c, id, key, klen);
+    struct cchild *ch = d != NULL ? dir_child(d, "", 0) : NULL;
+    if (ch != NULL) {
+        child_remove(d, ch);
+        d->has_marker = false;
+        dir_touch(c, id, key, klen);
+    }
+}
+
+void dir_note_form(struct cache *c, const struct cref *ref)
+{
+    mutex_assert_held(&c->lock);
+    size_t klen = strlen(ref->key);
+    size_t plen = ref->key[klen - 1] == '/' ? klen : key_parent_len(ref->key);
+    struct cdirnode *d = dir_find(c, ref->remote->ident, ref->key, plen);
+    struct cchild *ch = d != NULL ? dir_child(d, ref->key + plen, klen - plen) : NULL;
+    if (ch != NULL) {
+        ch->as_object = ref->object_form;
+        d->keep = d->keep || ref->object_form;
     }
 }
 
@@ -312,7 +358,7 @@ void dirs_trim(struct cache *c)
         struct cdirnode **pp = &c->dirs[i];
         while (*pp != NULL) {
             struct cdirnode *d = *pp;
-            if (d->refs == 0 && d->waiters == NULL && !d->listing && !d->ours && now - d->used_ns > keep &&
+            if (d->refs == 0 && d->waiters == NULL && !d->listing && !d->ours && !d->keep && now - d->used_ns > keep &&
                 now - d->listed_ns > keep) {
                 *pp = d->hash_next;
                 c->n_dirs--;
@@ -411,6 +457,9 @@ static void ledger_free(struct ledger_rows *l)
 static void apply_ledger(struct cdirnode *d, struct cchild *ch, const struct be_entry *e, const struct jledger *row,
                          struct jtx *tx)
 {
+    if (e->is_prefix && key_is_content(row->key, row->size)) {
+        return; /* a file's mode is none for the directory it is in */
+    }
     if (row->meta == NULL || (!e->is_prefix && (strcmp(row->etag, e->object.etag) != 0 || row->size != e->object.size))) {
         return;
     }

@@ -236,7 +236,12 @@ void cache_create(struct cache *c, struct creq *r, int open_flags)
     }
     bool unknown;
     struct ckey *k = key_resolve(c, id, r->ref.key, &unknown);
-    if (k != NULL && !unknown && key_has_file(k) && (k->state != FS_CLEAN || k->base.exists)) {
+    bool there = k != NULL && !unknown && key_has_file(k) && (k->state != FS_CLEAN || k->base.exists);
+    if (there && r->ref.key[strlen(r->ref.key) - 1] == '/') {
+        /* A marker is no file: the bytes take its place, and the directory is there for them. */
+        there = k->file != NULL ? !k->file->is_marker : key_is_content(k->key, k->base.o.size);
+    }
+    if (there) {
         if (open_flags & O_EXCL) {
             creq_end_locked(c, r, -EEXIST);
             cache_unlock(c);
@@ -265,6 +270,7 @@ void cache_create(struct cache *c, struct creq *r, int open_flags)
     f->wrote_since_flush = false;
     file_changed(c, f);
     note_attr(c, f);
+    dir_note_form(c, &r->ref);
     r->handle = handle_new(r->ref.remote, f, open_flags);
     r->attr = f->attr;
     file_unref(c, f);
@@ -303,7 +309,7 @@ struct cfile *file_of_slot(struct cache *c, struct ckey *k)
         struct cfile *f = file_new(c);
         key_set_file(c, k, f);
         f->sealed = true;
-        f->is_marker = k->key[k->key_len - 1] == '/';
+        f->is_marker = k->key[k->key_len - 1] == '/' && !key_is_content(k->key, k->base.o.size);
         file_to_base(c, f, &k->base);
         meta_defaults(c, &f->attr, f->is_marker);
         size_t plen = key_parent_len(k->key);
@@ -364,6 +370,9 @@ static bool open_try(struct cache *c, struct creq *r, int flags, bool may_ask)
             touch_data(f);
             file_changed(c, f);
             note_attr(c, f);
+        }
+        if (r->ref.object_form) {
+            dir_note_form(c, &r->ref);
         }
     }
     r->handle = handle_new(r->ref.remote, f, flags);

@@ -215,10 +215,11 @@ struct cchild {
     int64_t mtime_ns; /* Last-Modified */
     uint32_t stamp;   /* listing that last saw it */
     bool is_dir, gone;
+    bool as_object;   /* made under its object form (names.h), which it keeps: a directory of its name may be about to come */
     bool has_md5;     /* the etag is the MD5 of the bytes: only said by headers or ledger */
     unsigned refs;    /* directory snapshots */
     uint16_t len;
-    char name[];      /* rest after the prefix; directories end in '/' */
+    char name[];      /* rest after the prefix; directories end in '/'; "" is the content of the directory's own key */
 };
 
 struct cdirnode {
@@ -227,6 +228,7 @@ struct cdirnode {
     bool sampled;       /* attr=auto has looked at some of its objects */
     bool complete, listing, ours; /* ours: made here and not yet at the provider: complete without asking */
     bool has_marker;
+    bool keep;          /* knows what no listing brings: never trimmed */
     int64_t listed_ns;  /* monotonic: when the first page of the last complete listing was asked for */
     int64_t page_sent_ns;
     int64_t begun_ns;
@@ -376,11 +378,20 @@ void dir_hold(struct cache *c, struct ckey *k); /* k->dir; nothing when it is he
 void dir_let_go(struct ckey *k);
 struct cchild *dir_child(struct cdirnode *d, const char *name, size_t len);
 /* What a local change does to the listing of the key's directory, when it is known. v NULL = gone. A directory is a key
- * that ends in '/'. */
+ * that ends in '/'; attributes or a version that no directory has are those of its content, which is a file in it. */
 void dir_note(struct cache *c, struct cident *id, const char *key, const struct cattr *attr, const struct cver *v,
               bool gone);
+void dir_note_content_gone(struct cache *c, struct cident *id, const char *key);
+/* The name a file was made under: its object form, or the plain one. */
+void dir_note_form(struct cache *c, const struct cref *ref);
 /* Splits a key into its directory's prefix length and name: "a/b/c" → 4; "a/b/" → 2. */
 size_t key_parent_len(const char *key);
+/* The directory whose listing tells of a prefix: itself, or where a continuation directory (names.h) continues. A
+ * continuation directory has no listing of its own: it shows some names of that one. */
+size_t prefix_listed_len(const char *prefix);
+bool prefix_is_continued(const char *prefix);
+/* Keys that end in '/' name a directory and may hold content: whether this one stands for bytes and not for the marker. */
+bool key_is_content(const char *key, uint64_t size);
 /* A directory's name shows in its parents, up to the first that shows it already. */
 void dirs_note_parents(struct cache *c, struct cident *id, const char *prefix);
 bool dir_fresh(struct cache *c, const struct cdirnode *d, int64_t now_ns);

@@ -9,10 +9,13 @@
 
 #include "log.h"
 #include "mem.h"
+#include "names.h"
 
 struct cdir {
     struct cache *c;
     struct cdirnode *d;
+    char *continued; /* prefix of a continuation directory: only d's names that go on in it; else NULL */
+    size_t skip;     /* bytes of d's names that this prefix holds */
     struct cchild **v; /* each with a reference */
     size_t n, cap, pulled;
     uint32_t stamp;
@@ -40,11 +43,12 @@ static void file_attr(const struct cfile *f, struct cattr *ret)
     ret->size = S_ISDIR(f->attr.mode) ? 0 : f->map.size;
 }
 
-/* What a slot alone can say of a name: 1 there, 0 not there, -1 ask the listing. */
-static int slot_view(struct cache *c, struct cident *id, const char *key, struct cattr *attr)
+/* What a slot alone can say of a name: 1 there, 0 not there, -1 ask the listing. A slot of a key that ends in '/' speaks for
+ * the directory or, when it holds bytes, for the file in it. */
+static int slot_view(struct cache *c, struct cident *id, const char *key, bool dir, struct cattr *attr)
 {
     const struct ckey *k = key_find(c, id, key);
-    if (k == NULL) {
+    if (k == NULL || (k->file != NULL && k->file->is_marker != dir)) {
         return -1;
     }
     if (k->state != FS_CLEAN) {
@@ -70,16 +74,33 @@ static bool child_view(struct cache *c, struct cdirnode *d, const char *rest, st
     }
     *attr = ch->attr;
     CLEANUP(mem_freep) char *key = mem_printf("%s%s", d->prefix, rest);
-    int v = slot_view(c, d->ident, key, attr);
-    return v != 0;
+    /* rmdir takes the name away at once, so a directory that has one is there whatever becomes of the object of its key. */
+    return slot_view(c, d->ident, key, ch->is_dir, attr) != 0 || ch->is_dir;
 }
 
-static bool any_child_below(struct cdirnode *d, const char *rest)
+/* Whether a name of the directory goes on in the continuation directory `prefix`. */
+static bool goes_on_in(const struct cdirnode *d, const struct cchild *ch, const char *prefix, size_t plen)
 {
-    size_t len = strlen(rest);
+    size_t skip = plen - d->len;
+    if (ch->len <= skip || memcmp(ch->name, prefix + d->len, skip) != 0 || ch->name[skip] == '/') {
+        return false;
+    }
+    CLEANUP(buf_fini) struct buf name = BUF_INIT;
+    bool dir;
+    return names_show(prefix, plen, ch->name + skip, ch->len - skip, ch->is_dir, false, &name, &dir) == 0;
+}
+
+/* A continuation directory is there for what is in it, or because somebody here made or opened it. */
+static bool is_continued_dir(struct cache *c, struct cdirnode *d, const char *prefix)
+{
+    size_t len = strlen(prefix);
+    const struct cdirnode *own = dir_find(c, d->ident, prefix, len);
+    if (own != NULL && own->complete) {
+        return true;
+    }
     for (size_t i = 0; i < d->n_buckets; i++) {
         for (struct cchild *ch = d->buckets[i]; ch != NULL; ch = ch->hash_next) {
-            if (ch->len > len && memcmp(ch->name, rest, len) == 0) {
+            if (goes_on_in(d, ch, prefix, len)) {
                 return true;
             }
         }
@@ -87,12 +108,23 @@ static bool any_child_below(struct cdirnode *d, const char *rest)
     return false;
 }
 
+/* The plain name of an object that was made under its object form is free, for the directory of that name. */
+static bool is_free_for_dir(const struct clookup *l, struct cdirnode *d)
+{
+    if (l->key == NULL || l->prefix == NULL) {
+        return false;
+    }
+    const char *rest = l->key + d->len;
+    const struct cchild *ch = dir_child(d, rest, strlen(rest));
+    return ch != NULL && ch->as_object;
+}
+
 /* True when answered. */
 static bool lookup_try(struct cache *c, struct clookup *l)
 {
     struct cident *id = l->r.ref.remote->ident;
     struct cattr attr;
-    size_t plen = strlen(l->parent);
+    size_t plen = prefix_listed_len(l->parent);
     int64_t now = time_mono_ns();
     struct cdirnode *d = dir_get(c, id, l->parent, plen);
     d->used_ns = now;
@@ -102,14 +134,14 @@ static bool lookup_try(struct cache *c, struct clookup *l)
     bool determined = dir_fresh(c, d, now);
     int file_view = -1, dir_view = -1;
     if (l->prefix != NULL && l->prefix[strlen(l->prefix) - 1] == '/') {
-        dir_view = slot_view(c, id, l->prefix, &attr);
+        dir_view = slot_view(c, id, l->prefix, true, &attr);
         if (dir_view == 0 && (d->listing || d->complete) && dir_child(d, l->prefix + plen, strlen(l->prefix) - plen)) {
             dir_view = -1; /* made again by a child that came later */
         }
         if (dir_view < 0 && (determined || d->listing)) {
             dir_view = child_view(c, d, l->prefix + plen, &attr) ? 1 : -1;
         }
-    } else if (l->prefix != NULL && (determined || d->listing) && any_child_below(d, l->prefix + plen)) {
+    } else if (l->prefix != NULL && is_continued_dir(c, d, l->prefix)) {
         meta_defaults(c, &attr, true);
         dir_view = 1;
     }
@@ -119,14 +151,19 @@ static bool lookup_try(struct cache *c, struct clookup *l)
         creq_end_locked(c, &l->r, 0);
         return true;
     }
+    if (is_free_for_dir(l, d) && (determined || dir_view == 0)) {
+        l->ttl_ms = 0;
+        creq_end_locked(c, &l->r, 0);
+        return true;
+    }
     if (l->key != NULL) {
-        file_view = slot_view(c, id, l->key, &attr);
+        file_view = slot_view(c, id, l->key, false, &attr);
         if (file_view < 0 && (determined || d->listing)) {
             file_view = child_view(c, d, l->key + plen, &attr) ? 1 : -1;
         }
         if (file_view == 1 && !S_ISDIR(attr.mode)) {
             /* While the listing runs, a directory of the same name may still come; it would outrank the file. */
-            if (determined || l->prefix == NULL || slot_view(c, id, l->key, &attr) == 1 ||
+            if (determined || l->prefix == NULL || slot_view(c, id, l->key, false, &attr) == 1 ||
                 (d->reached != NULL && strcmp(d->reached, l->prefix) >= 0)) {
                 l->kind = CLOOKUP_FILE;
                 l->r.attr = attr;
@@ -189,7 +226,7 @@ void cache_lookup(struct cache *c, struct clookup *l)
 {
     cache_lock(c);
     l->r.kind = REQ_LOOKUP;
-    struct cdirnode *d = dir_get(c, l->r.ref.remote->ident, l->parent, strlen(l->parent));
+    struct cdirnode *d = dir_get(c, l->r.ref.remote->ident, l->parent, prefix_listed_len(l->parent));
     if (!d->listing) {
         d->err_status = 0;
     }
@@ -238,7 +275,9 @@ void cache_getattr(struct cache *c, struct creq *r)
         return;
     }
     struct getattr_lookup *g = mem_zalloc(sizeof(*g));
-    size_t plen = key_parent_len(r->ref.key);
+    size_t klen = strlen(r->ref.key);
+    bool content = !r->ref.dir && klen > 0 && r->ref.key[klen - 1] == '/';
+    size_t plen = content ? klen : key_parent_len(r->ref.key);
     g->r = r;
     g->parent = mem_strndup(r->ref.key, plen);
     g->l.r.ref = r->ref;
@@ -254,10 +293,18 @@ void cache_getattr(struct cache *c, struct creq *r)
 void cache_opendir(struct cache *c, struct creq *r)
 {
     cache_lock(c);
-    struct cdirnode *d = dir_get(c, r->ref.remote->ident, r->ref.key, strlen(r->ref.key));
+    size_t len = strlen(r->ref.key), listed = prefix_listed_len(r->ref.key);
+    struct cdirnode *d = dir_get(c, r->ref.remote->ident, r->ref.key, listed);
     struct cdir *cd = mem_zalloc(sizeof(*cd));
     cd->c = c;
     cd->d = d;
+    if (listed < len) {
+        struct cdirnode *own = dir_get(c, r->ref.remote->ident, r->ref.key, len);
+        own->complete = true; /* stays there while it is emptied */
+        own->used_ns = own->listed_ns = time_mono_ns();
+        cd->continued = mem_strdup(r->ref.key);
+        cd->skip = len - listed;
+    }
     d->refs++;
     d->used_ns = time_mono_ns();
     if (!dir_fresh(c, d, d->used_ns)) {
@@ -271,12 +318,21 @@ void cache_opendir(struct cache *c, struct creq *r)
 
 static void cdir_add(struct cdir *cd, struct cchild *ch)
 {
+    if (cd->continued != NULL && !goes_on_in(cd->d, ch, cd->continued, cd->d->len + cd->skip)) {
+        return;
+    }
     if (cd->n == cd->cap) {
         cd->cap = cd->cap == 0 ? 64 : cd->cap * 2;
         cd->v = mem_realloc(cd->v, cd->cap * sizeof(*cd->v));
     }
     ch->refs++;
     cd->v[cd->n++] = ch;
+}
+
+static int by_pointer(const void *a, const void *b)
+{
+    uintptr_t x = (uintptr_t)*(struct cchild *const *)a, y = (uintptr_t)*(struct cchild *const *)b;
+    return x < y ? -1 : x > y;
 }
 
 /* Takes over what the node's listing has brought since; at its end also the names only we know. */
@@ -300,18 +356,21 @@ static void cdir_pull(struct cache *c, struct cdir *cd)
     }
     /* Names this snapshot does not have yet: made here, or brought by a newer listing. A mark on the children would
      * be shared between snapshots, so what we have is remembered by pointer. */
-    size_t have = cd->n, n_have = have;
+    size_t n_have = restarted ? cd->n : 0;
+    struct cchild **have = mem_zalloc((n_have + 1) * sizeof(struct cchild *));
+    for (size_t i = 0; i < n_have; i++) {
+        have[i] = cd->v[i];
+    }
+    qsort(have, n_have, sizeof(*have), by_pointer);
     for (size_t i = 0; i < d->n_buckets; i++) {
         for (struct cchild *ch = d->buckets[i]; ch != NULL; ch = ch->hash_next) {
             bool known = !restarted && d->stamp != 0 && ch->stamp == d->stamp;
-            for (size_t j = 0; restarted && j < n_have && !known; j++) {
-                known = cd->v[j] == ch;
-            }
-            if (!known) {
+            if (!known && bsearch(&ch, have, n_have, sizeof(*have), by_pointer) == NULL) {
                 cdir_add(cd, ch);
             }
         }
     }
+    free(have);
     (void)c;
     cd->ended = true;
 }
@@ -356,17 +415,17 @@ bool cache_dirent(struct cdir *cd, uint64_t index, struct cdirent *ret)
     cache_lock(c);
     if (index < cd->n && !cd->v[index]->gone) {
         struct cchild *ch = cd->v[index];
-        ret->rest = ch->name;
-        ret->rest_len = ch->len;
+        ret->rest = ch->name + cd->skip;
+        ret->rest_len = ch->len - cd->skip;
         ret->is_dir = ch->is_dir;
         ret->attr = ch->attr;
         CLEANUP(mem_freep) char *key = mem_printf("%s%s", cd->d->prefix, ch->name);
-        ok = slot_view(c, cd->d->ident, key, &ret->attr) != 0;
+        ok = slot_view(c, cd->d->ident, key, ch->is_dir, &ret->attr) != 0 || ch->is_dir;
         if (ch->is_dir) {
             ret->collides = dir_child(cd->d, ch->name, ch->len - 1u) != NULL;
         } else {
             CLEANUP(mem_freep) char *as_dir = mem_printf("%s/", ch->name);
-            ret->collides = dir_child(cd->d, as_dir, ch->len + 1u) != NULL;
+            ret->collides = ch->as_object || dir_child(cd->d, as_dir, ch->len + 1u) != NULL;
         }
     }
     cache_unlock(c);
@@ -383,6 +442,7 @@ void cache_closedir(struct cdir *cd)
     cd->d->refs--;
     cache_unlock(c);
     free(cd->v);
+    free(cd->continued);
     free(cd);
 }
 

@@ -165,7 +165,7 @@ static int load_row(void *ctx, const struct jintent *row, const struct jpart *pa
         memcpy(f->md5_sum, row->md5, 16);
         f->hash_ok = false;
         f->sealed_wall_ns = row->changed_ns;
-        f->is_marker = row->key[strlen(row->key) - 1] == '/';
+        f->is_marker = row->key[strlen(row->key) - 1] == '/' && !key_is_content(row->key, f->map.size);
         meta_defaults(c, &f->attr, f->is_marker);
         f->attr.mtime_ns = f->attr.ctime_ns = row->changed_ns;
         meta_decode(&f->meta, &f->attr);

@@ -65,7 +65,11 @@ static void move_key(struct cache *c, struct ckey *from, struct ckey *to, struct
         key_order_after(c, f, from);
     }
     key_changed(c, from);
-    dir_note(c, from->ident, from->key, NULL, NULL, true);
+    if (from->key[from->key_len - 1] == '/' && !f->is_marker) {
+        dir_note_content_gone(c, from->ident, from->key);
+    } else {
+        dir_note(c, from->ident, from->key, NULL, NULL, true);
+    }
     file_unref(c, f);
     key_journal(c, to, tx);
     key_journal(c, from, tx);
@@ -73,7 +77,7 @@ static void move_key(struct cache *c, struct ckey *from, struct ckey *to, struct
 
 struct rename_ctx {
     char *to;
-    bool dir;
+    bool dir, object_form;
     unsigned flags;
     bool asked_to;
 };
@@ -135,6 +139,7 @@ static void rename_file(struct cache *c, struct creq *r, void *arg, bool asked)
         key_journal(c, from, tx);
     } else if (from != to) {
         move_key(c, from, to, tx);
+        dir_note_form(c, &(struct cref){.remote = r->ref.remote, .key = to->key, .object_form = x->object_form});
         tree_keep_parent(c, r, from->key, tx);
     }
     tree_commit(c, r, tx);
@@ -358,8 +363,11 @@ void cache_rename(struct cache *c, struct creq *r, const struct cref *to, unsign
         cache_unlock(c);
         return;
     }
-    if (to->remote->ident != r->ref.remote->ident || (r->ref.dir && (flags & RENAME_EXCHANGE))) {
-        creq_end_locked(c, r, to->remote->ident != r->ref.remote->ident ? -EXDEV : -EINVAL);
+    /* Keys that begin like a continuation directory need not be in it, and not each end of a name may stand after it. */
+    bool continued = (r->ref.dir && prefix_is_continued(r->ref.key)) || (to->dir && prefix_is_continued(to->key));
+    bool apart = to->remote->ident != r->ref.remote->ident || continued;
+    if (apart || (r->ref.dir && (flags & RENAME_EXCHANGE))) {
+        creq_end_locked(c, r, apart ? -EXDEV : -EINVAL);
         cache_unlock(c);
         return;
     }
@@ -367,6 +375,7 @@ void cache_rename(struct cache *c, struct creq *r, const struct cref *to, unsign
     x->to = mem_strdup(to->key);
     x->flags = flags;
     x->dir = r->ref.dir;
+    x->object_form = to->object_form;
     if (!x->dir) {
         rename_file(c, r, x, false);
         cache_unlock(c);

@@ -125,16 +125,26 @@ struct cfile *tree_make(struct cache *c, struct creq *r, const char *key, mode_t
     return f;
 }
 
+/* Nothing at the provider stands for a continuation directory. */
+static void make_continued(struct cache *c, struct creq *r)
+{
+    struct cdirnode *d = dir_get(c, r->ref.remote->ident, r->ref.key, strlen(r->ref.key));
+    d->complete = d->ours = true;
+    d->used_ns = d->listed_ns = time_mono_ns();
+    struct cattr attr;
+    meta_defaults(c, &attr, true);
+    r->attr = attr;
+    creq_end_locked(c, r, 0);
+}
+
 void cache_mkdir(struct cache *c, struct creq *r)
 {
     cache_lock(c);
-    if (!tree_refuse(c, r)) {
+    if (!tree_refuse_key(c, r)) {
         struct cident *id = r->ref.remote->ident;
         size_t len = strlen(r->ref.key);
-        if (len == 0 || r->ref.key[len - 1] != '/') {
-            creq_end_locked(c, r, -EINVAL);
-        } else if (id->limits.max_key != 0 && len > id->limits.max_key) {
-            creq_end_locked(c, r, -ENAMETOOLONG);
+        if (prefix_is_continued(r->ref.key)) {
+            make_continued(c, r);
         } else {
             struct ckey *k = key_find(c, id, r->ref.key);
             if (k == NULL || (!k->base.known && k->state == FS_CLEAN)) {
@@ -161,6 +171,7 @@ void cache_mknod(struct cache *c, struct creq *r)
     cache_lock(c);
     if (!tree_refuse_key(c, r)) {
         struct cfile *f = tree_make(c, r, r->ref.key, r->attr.mode);
+        dir_note_form(c, &r->ref);
         r->attr = f->attr;
         struct jtx *tx = jtx_new();
         key_journal(c, f->at, tx);
@@ -201,6 +212,7 @@ void cache_symlink(struct cache *c, struct creq *r)
     r->attr = f->attr;
     r->attr.size = len;
     dir_note(c, f->at->ident, f->at->key, &r->attr, NULL, false);
+    dir_note_form(c, &r->ref);
     struct jtx *tx = jtx_new();
     key_journal(c, f->at, tx);
     tree_commit(c, r, tx);
@@ -314,7 +326,11 @@ static void unlink_then(struct cache *c, struct creq *r, void *arg, bool asked)
     }
     key_want_absent(c, k, false);
     key_changed(c, k);
-    dir_note(c, k->ident, k->key, NULL, NULL, true);
+    if (k->key[k->key_len - 1] == '/') {
+        dir_note_content_gone(c, k->ident, k->key);
+    } else {
+        dir_note(c, k->ident, k->key, NULL, NULL, true);
+    }
     struct jtx *tx = jtx_new();
     tree_keep_parent(c, r, k->key, tx);
     key_journal(c, k, tx);
@@ -396,7 +412,9 @@ struct ckey *tree_drop_dir(struct cache *c, struct cident *id, const char *prefi
         k->base.exists = true;
         k->base.seen_ns = 0;
     }
-    key_want_absent(c, k, false);
+    if (!k->want_absent) {
+        key_want_absent(c, k, false); /* a move's deletion stays one: its content waits for the copy */
+    }
     key_changed(c, k);
     dir_note(c, id, prefix, NULL, NULL, true);
     if (d != NULL) {
@@ -412,6 +430,14 @@ static void rmdir_then(struct cache *c, struct creq *r, void *arg, bool empty)
     (void)arg;
     if (!empty) {
         creq_end_locked(c, r, -ENOTEMPTY);
+        return;
+    }
+    if (prefix_is_continued(r->ref.key)) {
+        struct cdirnode *d = dir_find(c, r->ref.remote->ident, r->ref.key, strlen(r->ref.key));
+        if (d != NULL) {
+            d->complete = d->ours = false;
+        }
+        creq_end_locked(c, r, 0);
         return;
     }
     struct jtx *tx = jtx_new();

@@ -55,6 +55,7 @@ struct dhandle {
     struct cdir *dir; /* NULL for the root of all remotes and for .objmig */
     struct cache_remote *remote;
     struct buf prefix;
+    void *continued; /* tsearch(3): continuation directories shown, and by which entry */
     bool started;
     struct dhandle *next, **prevp; /* lock: fs.op_lock */
 };

@@ -252,6 +252,7 @@ static void ref_dir(struct fop *op)
 static void ref_file(struct fop *op)
 {
     op->r.ref.key = buf_str(&op->target.key);
+    op->r.ref.object_form = !op->target.dir_ok;
     op->r.ref.dir = false;
 }
 
@@ -427,6 +428,7 @@ static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_
         .remote = inode_remote(newdir),
         .key = buf_str(to_dir ? &op->rename.to_target.prefix : &op->rename.to_target.key),
         .dir = to_dir,
+        .object_form = !op->rename.to_target.dir_ok,
     };
     fop_begin(op);
     cache_rename(fs->cache, &op->r, &op->rename.to, flags);

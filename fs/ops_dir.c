@@ -6,6 +6,7 @@
 #include <fuse_lowlevel.h>
 
 #include <errno.h>
+#include <search.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,6 +22,40 @@ static struct dhandle *dir_handle(const struct fuse_file_info *fi)
     return dh;
 }
 
+/* Entries that share the beginning of a very long component show as one directory: by the first of
+ * them, wherever the others are. */
+struct shown {
+    uint64_t index;
+    const char *name; /* in what follows, once it is in the tree */
+};
+
+static int shown_compare(const void *a, const void *b)
+{
+    return strcmp(((const struct shown *)a)->name, ((const struct shown *)b)->name);
+}
+
+static bool shown_before(struct dhandle *dh, uint64_t index, const char *name)
+{
+    struct shown key = {.name = name};
+    struct shown **at = tfind(&key, &dh->continued, shown_compare);
+
+    if (at != NULL) {
+        return (*at)->index < index;
+    }
+    size_t size = strlen(name) + 1;
+    struct shown *s = mem_zalloc(sizeof(*s) + size);
+    s->index = index;
+    s->name = memcpy(s + 1, name, size);
+    ENSURE(tsearch(s, &dh->continued, shown_compare) != NULL);
+    return false;
+}
+
+static void shown_forget(struct dhandle *dh)
+{
+    tdestroy(dh->continued, free);
+    dh->continued = NULL;
+}
+
 static void dhandle_free(struct fs *fs, struct dhandle *dh)
 {
     mutex_lock(&fs->op_lock);
@@ -32,6 +67,7 @@ static void dhandle_free(struct fs *fs, struct dhandle *dh)
     if (dh->dir != NULL) {
         cache_closedir(dh->dir);
     }
+    shown_forget(dh);
     buf_fini(&dh->prefix);
     dh->magic = 0;
     free(dh);
@@ -198,23 +234,6 @@ static bool add_node(struct fop *op, const char *name, bool dir, const struct ca
     return add_entry(op, name, &e, next);
 }
 
-/* Names of entries that show as one directory (they share the beginning of a very long component)
- * follow each other. */
-static bool shown_before(struct dhandle *dh, uint64_t index, const char *name)
-{
-    struct buf before = BUF_INIT;
-    struct cdirent e;
-    bool dir, same = false;
-
-    if (index > 0 && cache_dirent(dh->dir, index - 1, &e) &&
-        names_show(buf_str(&dh->prefix), dh->prefix.len, e.rest, e.rest_len, e.is_dir, e.collides,
-                   &before, &dir) == 0) {
-        same = dir && strcmp(buf_str(&before), name) == 0;
-    }
-    buf_fini(&before);
-    return same;
-}
-
 /* False: the kernel's buffer is full. An entry that cannot be shown or is gone is left out. */
 static bool add_index(struct fop *op, struct dhandle *dh, uint64_t index, struct buf *name)
 {
@@ -302,6 +321,7 @@ static void rewound_done(struct creq *r)
     /* The kernel reads one open directory by one thread at a time: nobody uses the old one. */
     cache_closedir(dh->dir);
     dh->dir = r->dir;
+    shown_forget(dh);
     buf_fini(&dh->prefix);
     dh->prefix = op->key;
     op->key = (struct buf)BUF_INIT;

@@ -110,6 +110,7 @@ static bool new_file(struct fop *op, const char *name, mode_t mode)
         return false;
     }
     op->r.ref.key = buf_str(&op->target.key);
+    op->r.ref.object_form = !op->target.dir_ok;
     op->r.attr.mode = mode;
     op->r.attr.uid = op->r.uid;
     op->r.attr.gid = op->r.gid;
