@@ -595,7 +595,7 @@ int be_key_check(const struct be *be, const char *key, struct errinfo *reterr)
     } else if (be->ops->key_fault) {
         const char *fault = be->ops->key_fault(be, key);
         if (fault) {
-            err = err_set(reterr, ERR_INVALID, -EINVAL, "%s", fault);
+            err = err_set(reterr, ERR_INVALID, -EILSEQ, "%s", fault);
         }
     }
     if (err < 0 && reterr) {

@@ -290,7 +290,7 @@ bool be_can_copy(const struct be *dst, const struct be *src);
 int be_renew(struct be *be, const struct conf_remote *conf, struct errinfo *reterr);
 /* Whether an object of that key can be stored here. Pure: to be asked before any byte moves; write, copy and mp_begin ask it
  * themselves. 0, or with one clause in reterr (ERR_INVALID; NULL: not wanted) -ENAMETOOLONG for a key above limits.max_key and
- * -EINVAL for any other. */
+ * -EILSEQ for any other (mv takes EINVAL for a move into itself, and says so). */
 int be_key_check(const struct be *be, const char *key, struct errinfo *reterr);
 
 /* The calls. Each checks its arguments (a bad key or a missing capability completes with ERR_INVALID / -EOPNOTSUPP like

@@ -35,7 +35,7 @@ static struct ckey *meta_slot(struct cache *c, struct creq *r, bool *ret_unknown
     if (!r->ref.dir) {
         return tree_movable(c, id, r->ref.key, ret_unknown);
     }
-    if (prefix_is_continued(r->ref.key)) {
+    if (r->ref.key[0] == '\0' || prefix_is_continued(r->ref.key)) {
         return NULL;
     }
     struct ckey *k = key_get(c, id, r->ref.key);
@@ -110,11 +110,11 @@ static void set_attr(struct cattr *a, const struct cattr *to, unsigned mask)
     }
 }
 
-/* A directory for which no marker can be: its key holds content, or no key is its own. What is set is not kept. */
+/* A directory for which no marker can be: its key holds content, or no key is its own. What is set is not stored. */
 static bool has_no_marker(const struct creq *r, const struct ckey *k)
 {
     return r->ref.handle == NULL && r->ref.dir &&
-           (prefix_is_continued(r->ref.key) || (k != NULL && k->file != NULL && !k->file->is_marker));
+           (r->ref.key[0] == '\0' || prefix_is_continued(r->ref.key) || (k != NULL && k->file != NULL && !k->file->is_marker));
 }
 
 static void set_unkept(struct cache *c, struct creq *r, unsigned mask)
@@ -124,7 +124,8 @@ static void set_unkept(struct cache *c, struct creq *r, unsigned mask)
     struct cident *id = r->ref.remote->ident;
     size_t plen = key_parent_len(r->ref.key);
     struct cdirnode *d = dir_find(c, id, r->ref.key, plen);
-    struct cchild *ch = d != NULL ? dir_child(d, r->ref.key + plen, strlen(r->ref.key + plen)) : NULL;
+    bool listed = d != NULL && !prefix_is_continued(r->ref.key);
+    struct cchild *ch = listed ? dir_child(d, r->ref.key + plen, strlen(r->ref.key + plen)) : NULL;
     struct cattr *at = ch != NULL ? &ch->attr : &a;
     set_attr(at, &r->attr, mask);
     r->attr = *at;
@@ -362,7 +363,7 @@ static void metaload_run(struct work *w)
 static void with_meta(struct cache *c, struct creq *r, struct set_ctx *x,
                       void (*then)(struct cache *c, struct creq *r, struct set_ctx *x, struct ckey *k))
 {
-    if (r->ref.handle == NULL && r->ref.dir && prefix_is_continued(r->ref.key)) {
+    if (r->ref.handle == NULL && r->ref.dir && (r->ref.key[0] == '\0' || prefix_is_continued(r->ref.key))) {
         r->status = x->value != NULL ? -EOPNOTSUPP : x->name != NULL ? -ENODATA : 0; /* nothing holds them */
         set_ctx_free(x);
         r->done(r);

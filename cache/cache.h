@@ -148,7 +148,7 @@ void cache_readdir(struct cache *c, struct creq *r, struct cdir *d, uint64_t ind
 bool cache_dirent(struct cdir *d, uint64_t index, struct cdirent *ret);
 void cache_closedir(struct cdir *d);
 
-/* A key that the provider takes no object of is refused by whatever would make it: -ENAMETOOLONG or -EINVAL.
+/* A key that the provider takes no object of is refused by whatever would make it: -ENAMETOOLONG or -EILSEQ.
  * A continuation directory is there for what is in it; one that was made here stays while the daemon lives. */
 void cache_mkdir(struct cache *c, struct creq *r);  /* ref (dir), attr.mode; -EEXIST if anything is there */
 void cache_rmdir(struct cache *c, struct creq *r);  /* -ENOTEMPTY */

@@ -273,6 +273,15 @@ void dir_note(struct cache *c, struct cident *id, const char *key, const struct 
     }
 }
 
+void dir_note_pending(struct cache *c, const struct ckey *k)
+{
+    bool content = k->key[k->key_len - 1] == '/' && !k->file->is_marker;
+    struct cattr attr = k->file->attr;
+    attr.size = k->file->map.size;
+    dir_get(c, k->ident, k->key, content ? k->key_len : key_parent_len(k->key));
+    dir_note(c, k->ident, k->key, &attr, NULL, false);
+}
+
 void dir_note_content_gone(struct cache *c, struct cident *id, const char *key)
 {
     mutex_assert_held(&c->lock);
@@ -295,7 +304,6 @@ void dir_note_form(struct cache *c, const struct cref *ref)
     struct cchild *ch = d != NULL ? dir_child(d, ref->key + plen, klen - plen) : NULL;
     if (ch != NULL) {
         ch->as_object = ref->object_form;
-        d->keep = d->keep || ref->object_form;
     }
 }
 
@@ -349,7 +357,20 @@ void dirs_free_all(struct cache *c)
     c->n_dir_buckets = c->n_dirs = 0;
 }
 
-/* Listings nobody used for a while go, but for those which alone have the names of pending changes. */
+/* Whether the node has a name that no listing would bring back. */
+static bool knows_more(const struct cdirnode *d)
+{
+    for (size_t i = 0; i < d->n_buckets; i++) {
+        for (const struct cchild *ch = d->buckets[i]; ch != NULL; ch = ch->hash_next) {
+            if (ch->as_object) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* Listings nobody used for a while go, but for those which alone have a name; a slot that changed holds its own. */
 void dirs_trim(struct cache *c)
 {
     int64_t now = time_mono_ns();
@@ -358,8 +379,8 @@ void dirs_trim(struct cache *c)
         struct cdirnode **pp = &c->dirs[i];
         while (*pp != NULL) {
             struct cdirnode *d = *pp;
-            if (d->refs == 0 && d->waiters == NULL && !d->listing && !d->ours && !d->keep && now - d->used_ns > keep &&
-                now - d->listed_ns > keep) {
+            if (d->refs == 0 && d->waiters == NULL && !d->listing && !d->ours && now - d->used_ns > keep &&
+                now - d->listed_ns > keep && !knows_more(d)) {
                 *pp = d->hash_next;
                 c->n_dirs--;
                 dir_free(d);
@@ -375,10 +396,10 @@ void dirs_trim(struct cache *c)
 static void list_page(struct dirlist *p);
 
 /* Whether the slot's own view outranks what a page asked for at sent_ns says. */
-static bool slot_outranks(struct cache *c, struct cident *id, const char *key, int64_t sent_ns)
+static bool slot_outranks(struct cache *c, struct cident *id, const char *key, bool dir, int64_t sent_ns)
 {
     const struct ckey *k = key_find(c, id, key);
-    return k != NULL && (k->state != FS_CLEAN || (k->changed_ns != 0 && k->changed_ns >= sent_ns));
+    return k != NULL && key_speaks_for(k, dir) && (k->state != FS_CLEAN || (k->changed_ns != 0 && k->changed_ns >= sent_ns));
 }
 
 static void listing_end(struct cache *c, struct cdirnode *d)
@@ -388,7 +409,7 @@ static void listing_end(struct cache *c, struct cdirnode *d)
         while (*pp != NULL) {
             struct cchild *ch = *pp;
             CLEANUP(mem_freep) char *key = mem_printf("%s%s", d->prefix, ch->name);
-            if (ch->stamp != d->stamp && !slot_outranks(c, d->ident, key, d->begun_ns)) {
+            if (ch->stamp != d->stamp && !slot_outranks(c, d->ident, key, ch->is_dir, d->begun_ns)) {
                 *pp = ch->hash_next;
                 d->n_children--;
                 ch->gone = true;
@@ -673,7 +694,7 @@ static void page_merge(struct dirlist *p)
                     continue;
                 }
             }
-            if (slot_outranks(c, d->ident, e->key, d->page_sent_ns)) {
+            if (slot_outranks(c, d->ident, e->key, e->is_prefix, d->page_sent_ns)) {
                 continue;
             }
             size_t len = strlen(rest);

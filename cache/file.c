@@ -247,6 +247,7 @@ void cache_create(struct cache *c, struct creq *r, int open_flags)
             cache_unlock(c);
             return;
         }
+        dir_note_form(c, &r->ref);
         cache_unlock(c);
         cache_open_file(c, r, open_flags);
         return;
@@ -312,7 +313,8 @@ struct cfile *file_of_slot(struct cache *c, struct ckey *k)
         f->is_marker = k->key[k->key_len - 1] == '/' && !key_is_content(k->key, k->base.o.size);
         file_to_base(c, f, &k->base);
         meta_defaults(c, &f->attr, f->is_marker);
-        size_t plen = key_parent_len(k->key);
+        bool content = key_is_content(k->key, k->base.o.size);
+        size_t plen = content ? k->key_len : key_parent_len(k->key);
         struct cdirnode *d = dir_find(c, k->ident, k->key, plen);
         struct cchild *ch = d != NULL ? dir_child(d, k->key + plen, k->key_len - plen) : NULL;
         if (ch != NULL) {
@@ -370,9 +372,6 @@ static bool open_try(struct cache *c, struct creq *r, int flags, bool may_ask)
             touch_data(f);
             file_changed(c, f);
             note_attr(c, f);
-        }
-        if (r->ref.object_form) {
-            dir_note_form(c, &r->ref);
         }
     }
     r->handle = handle_new(r->ref.remote, f, flags);

@@ -166,6 +166,7 @@ struct ckey {
     struct cfile *file;     /* content, when wanted or cached; NULL with want_absent or when nothing is known locally */
     struct cfile *aside;    /* unfinished content, never sent by itself: an operator or new content decides (rules C2) */
     bool want_absent;
+    bool dir_stays;         /* this absence is only of the content of a directory's own key */
     bool move;              /* this absence belongs to a rename: conditional (rules B6) */
     char expect_etag[BE_ETAG_MAX];
     unsigned pins;          /* somebody holds a pointer outside the lock */
@@ -228,7 +229,6 @@ struct cdirnode {
     bool sampled;       /* attr=auto has looked at some of its objects */
     bool complete, listing, ours; /* ours: made here and not yet at the provider: complete without asking */
     bool has_marker;
-    bool keep;          /* knows what no listing brings: never trimmed */
     int64_t listed_ns;  /* monotonic: when the first page of the last complete listing was asked for */
     int64_t page_sent_ns;
     int64_t begun_ns;
@@ -323,6 +323,8 @@ void key_forget_file(struct cache *c, struct ckey *k); /* the slot has no conten
 void key_set_aside(struct cache *c, struct ckey *k); /* DIRTY: the content is unfinished, the base shows again */
 void key_drop_aside(struct cache *c, struct ckey *k);
 void key_want_absent(struct cache *c, struct ckey *k, bool move);
+/* Whether the slot says something of the directory of its key, or of its object: a file, or the content of a directory. */
+bool key_speaks_for(const struct ckey *k, bool dir);
 /* True when nothing stands in the way of the slot's commit request now. */
 bool key_may_commit(struct cache *c, struct ckey *k, int64_t now_ns);
 /* A copy that reads this key has failed for good: its deletion is dropped, its overwrite BLOCKED. */
@@ -381,6 +383,8 @@ struct cchild *dir_child(struct cdirnode *d, const char *name, size_t len);
  * that ends in '/'; attributes or a version that no directory has are those of its content, which is a file in it. */
 void dir_note(struct cache *c, struct cident *id, const char *key, const struct cattr *attr, const struct cver *v,
               bool gone);
+/* After a restart: a name that no listing brings yet shows all the same. */
+void dir_note_pending(struct cache *c, const struct ckey *k);
 void dir_note_content_gone(struct cache *c, struct cident *id, const char *key);
 /* The name a file was made under: its object form, or the plain one. */
 void dir_note_form(struct cache *c, const struct cref *ref);
@@ -402,7 +406,7 @@ void dirs_free_all(struct cache *c);
 void dirs_trim(struct cache *c);
 /* The slot of an existing or pending object, with base from listing when that is fresh; NULL when there is none. With
  * *ret_unknown the caller must look first. */
-/* 0, or why no object of that key can be made there: -ENAMETOOLONG, -EINVAL; the log has the reason. */
+/* 0, or why no object of that key can be made there: -ENAMETOOLONG, -EILSEQ; the log has the reason. */
 int key_check(struct cident *id, const char *key);
 struct ckey *key_resolve(struct cache *c, struct cident *id, const char *key, bool *ret_unknown);
 /* Looks an object up by HEAD and puts it into its slot's base; done on any thread, not under the lock. */

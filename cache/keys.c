@@ -407,7 +407,7 @@ void key_free_from_open(struct cache *c, struct ckey *k, int64_t now_ns)
 
 void key_set_file(struct cache *c, struct ckey *k, struct cfile *f)
 {
-    k->want_absent = false;
+    k->want_absent = k->dir_stays = false;
     k->move = false;
     if (k->file != f) {
         file_ref(f);
@@ -420,8 +420,15 @@ void key_set_file(struct cache *c, struct ckey *k, struct cfile *f)
     }
 }
 
+bool key_speaks_for(const struct ckey *k, bool dir)
+{
+    return k->file != NULL ? k->file->is_marker == dir : !(dir && k->dir_stays);
+}
+
 void key_want_absent(struct cache *c, struct ckey *k, bool move)
 {
+    bool content = k->file != NULL ? !k->file->is_marker : k->base.exists && key_is_content(k->key, k->base.o.size);
+    k->dir_stays = k->want_absent ? k->dir_stays : content && k->key[k->key_len - 1] == '/';
     key_forget_file(c, k);
     k->want_absent = true;
     k->move = move;

@@ -48,7 +48,7 @@ static void file_attr(const struct cfile *f, struct cattr *ret)
 static int slot_view(struct cache *c, struct cident *id, const char *key, bool dir, struct cattr *attr)
 {
     const struct ckey *k = key_find(c, id, key);
-    if (k == NULL || (k->file != NULL && k->file->is_marker != dir)) {
+    if (k == NULL || !key_speaks_for(k, dir)) {
         return -1;
     }
     if (k->state != FS_CLEAN) {

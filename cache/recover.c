@@ -219,6 +219,7 @@ static int load_row(void *ctx, const struct jintent *row, const struct jpart *pa
     if (f != NULL) {
         key_set_file(c, k, f);
         file_unref(c, f);
+        dir_note_pending(c, k);
         if (row->state == FS_COMMITTING || row->state == FS_UNKNOWN) {
             k->sent_gen = row->meta_flags & 16 ? f->gen : 0;
             if (row->meta_flags & 16) {

@@ -108,8 +108,6 @@ static void rename_file(struct cache *c, struct creq *r, void *arg, bool asked)
         status = -EEXIST;
     } else if ((x->flags & RENAME_EXCHANGE) && !there) {
         status = -ENOENT;
-    } else {
-        status = key_check(id, x->to);
     }
     if (status != 0) {
         creq_end_locked(c, r, status);
@@ -183,7 +181,8 @@ static void dirmove_free(struct dirmove *m)
 static void own_dirs(struct cache *c, struct cident *id, const char *key, size_t top_len)
 {
     CLEANUP(mem_freep) char *p = mem_strdup(key);
-    for (size_t n = key_parent_len(p); n >= top_len; n = key_parent_len(p)) {
+    size_t klen = strlen(p);
+    for (size_t n = p[klen - 1] == '/' ? klen : key_parent_len(p); n >= top_len; n = key_parent_len(p)) {
         p[n] = '\0';
         struct cdirnode *d = dir_get(c, id, p, n);
         if (!d->complete && !d->listing) {
@@ -366,6 +365,12 @@ void cache_rename(struct cache *c, struct creq *r, const struct cref *to, unsign
     /* Keys that begin like a continuation directory need not be in it, and not each end of a name may stand after it. */
     bool continued = (r->ref.dir && prefix_is_continued(r->ref.key)) || (to->dir && prefix_is_continued(to->key));
     bool apart = to->remote->ident != r->ref.remote->ident || continued;
+    int refused = apart ? 0 : key_check(to->remote->ident, to->key);
+    if (refused < 0) {
+        creq_end_locked(c, r, refused);
+        cache_unlock(c);
+        return;
+    }
     if (apart || (r->ref.dir && (flags & RENAME_EXCHANGE))) {
         creq_end_locked(c, r, apart ? -EXDEV : -EINVAL);
         cache_unlock(c);

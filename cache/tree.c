@@ -415,6 +415,7 @@ struct ckey *tree_drop_dir(struct cache *c, struct cident *id, const char *prefi
     if (!k->want_absent) {
         key_want_absent(c, k, false); /* a move's deletion stays one: its content waits for the copy */
     }
+    k->dir_stays = false;
     key_changed(c, k);
     dir_note(c, id, prefix, NULL, NULL, true);
     if (d != NULL) {

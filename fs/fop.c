@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "fop.h"
+#include "log.h"
 
 struct fs *fop_fs(fuse_req_t req)
 {
@@ -144,7 +145,10 @@ bool fop_target_new(struct fop *op, const char *name, enum fop_made what)
     int r = target(op, name);
 
     if (r == -ENOENT || (r == 0 && !(what == FOP_DIR ? op->target.dir_ok : op->target.file_ok))) {
-        r = -EINVAL;
+        log_limited(LOG_LEVEL_WARN, "names", name, 10000,
+                    "name=%s refused: no key is shown so; control bytes and what is not UTF-8 are ^XX",
+                    name);
+        r = -EILSEQ;
     }
     if (r < 0) {
         fop_err(op, r);

@@ -84,7 +84,7 @@ struct fop *fop_of(struct creq *r);
 bool fop_ref(struct fop *op, const struct fuse_file_info *fi);
 /* key, prefix and target of NAME in op's directory. False: the error has been sent. */
 bool fop_target(struct fop *op, const char *name);
-/* The same for a name that is to be made: one that no key has is EINVAL, not "no such file". */
+/* The same for a name that is to be made: one that no key has is EILSEQ, not "no such file". */
 enum fop_made { FOP_FILE, FOP_DIR };
 bool fop_target_new(struct fop *op, const char *name, enum fop_made what);
 struct fhandle *fop_handle(const struct fuse_file_info *fi);

@@ -410,7 +410,7 @@ static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_
     bool dir = kind == INODE_DIR, to_dir = to_kind == INODE_DIR;
     if (r == -ENOENT ||
         (r == 0 && !(to_dir ? op->rename.to_target.dir_ok : op->rename.to_target.file_ok))) {
-        r = -EINVAL; /* no key has that name */
+        r = -EILSEQ; /* no key has that name */
     }
     if (r == 0 && !(dir ? op->target.dir_ok : op->target.file_ok)) {
         r = -ENOENT;
