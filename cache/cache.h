@@ -82,7 +82,7 @@ struct cref {
     struct cache_remote *remote;
     const char *key; /* object key, or the prefix when dir */
     bool dir;
-    bool object_form; /* of what is made or renamed to: the name given was the object form (names.h) */
+    bool object_form; /* of what is made, renamed to or opened: the name given was the object form (names.h) */
     struct chandle *handle;
 };
 

@@ -374,6 +374,9 @@ static bool open_try(struct cache *c, struct creq *r, int flags, bool may_ask)
             note_attr(c, f);
         }
     }
+    if (write && r->ref.object_form) {
+        dir_note_form(c, &r->ref); /* a copy that is run again, and comes to the directory of that name later */
+    }
     r->handle = handle_new(r->ref.remote, f, flags);
     r->handle->keep_pages = f->opens > 1;
     r->attr = f->attr;

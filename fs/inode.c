@@ -418,6 +418,18 @@ int itable_key(struct itable *t, struct inode *i, struct buf *ret_key)
     return r;
 }
 
+bool itable_object_form(struct itable *t, struct inode *i)
+{
+    struct names_target target = {0};
+
+    mutex_lock(&t->lock);
+    bool is = !i->unlinked && i->kind == INODE_FILE && child_target_locked(t, i, &target) == 0 &&
+              !target.dir_ok;
+    mutex_unlock(&t->lock);
+    names_target_fini(&target);
+    return is;
+}
+
 int itable_target(struct itable *t, struct inode *dir, const char *name, struct buf *ret_prefix,
                   struct names_target *ret)
 {

@@ -72,6 +72,8 @@ void itable_forget(struct itable *t, struct inode *i, uint64_t n);
 /* Key (file) or prefix (directory; .objmig and what is in it: that of the directory it is in).
  * -ESTALE when it is unlinked: the VFS then looks the path up again. */
 int itable_key(struct itable *t, struct inode *i, struct buf *ret_key);
+/* Whether a file goes by the object form of its name (names.h). */
+bool itable_object_form(struct itable *t, struct inode *i);
 /* What NAME in directory `dir` can be, and the directory's prefix. */
 int itable_target(struct itable *t, struct inode *dir, const char *name, struct buf *ret_prefix,
                   struct names_target *ret);

@@ -71,6 +71,7 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
     if (!fop_ref(op, NULL)) {
         return;
     }
+    op->r.ref.object_form = itable_object_form(op->fs->inodes, op->inode);
     fop_begin(op);
     cache_open_file(op->fs->cache, &op->r, fi->flags);
 }

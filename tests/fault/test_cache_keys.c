@@ -241,6 +241,21 @@ static void object_before_directory(void **state)
     assert_names(fx, "", "dir");
 }
 
+/* The copy that made it was interrupted, and is run again. */
+static void object_written_again(void **state)
+{
+    struct fx *fx = *state;
+    fx_at_put(fx, 0, "dir", "bytes");
+    assert_int_equal(look(fx, "", "dir"), CLOOKUP_FILE);
+    for (int i = 0; i < 2; i++) { /* reading it by that name changes nothing */
+        struct creq q = {.ref = {.remote = fx->r[0], .key = "dir", .object_form = true}};
+        WAIT(&q, cache_open_file(fx->c, &q, i == 0 ? O_RDONLY : O_WRONLY | O_TRUNC));
+        assert_int_equal(q.status, 0);
+        assert_int_equal(fx_end(fx, q.handle), 0);
+        assert_int_equal(look(fx, "", "dir"), i == 0 ? CLOOKUP_FILE : CLOOKUP_NONE);
+    }
+}
+
 static void object_renamed_beside_directory(void **state)
 {
     struct fx *fx = *state;
@@ -390,7 +405,7 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, fx_setup, fx_teardown)
     const struct CMUnitTest tests[] = {
         T(content_of_a_directory), T(attributes_spare_content), T(content_goes_alone), T(content_moves_with_its_directory),
-        T(content_stays_when_its_move_fails), T(content_after_a_restart), T(object_before_directory),
+        T(content_stays_when_its_move_fails), T(content_after_a_restart), T(object_before_directory), T(object_written_again),
         T(object_renamed_beside_directory), T(continuation_directory), T(continuation_is_no_prefix),
         T(refused_before_bytes_move), T(attributes_of_the_root),
     };

@@ -580,6 +580,28 @@ static int teardown(void **state)
     return 0;
 }
 
+/* All that begins with up to two bytes, by what RFC 3629 says of first and second bytes; the rest is 0x80 to 0xbf. */
+static void test_utf8(void **state)
+{
+    (void)state;
+    assert_true(names_is_utf8("", 0));
+    for (unsigned a = 0; a < 256; a++) {
+        for (unsigned b = 0; b < 256; b++) {
+            char s[4] = {(char)a, (char)b, (char)0x80, (char)0xbf};
+            bool next = b >= 0x80 && b <= 0xbf;
+            bool two = a >= 0xc2 && a <= 0xdf && next;
+            bool three = (a >= 0xe0 && a <= 0xef && next) && !(a == 0xe0 && b < 0xa0) && !(a == 0xed && b > 0x9f);
+            bool four = (a >= 0xf0 && a <= 0xf4 && next) && !(a == 0xf0 && b < 0x90) && !(a == 0xf4 && b > 0x8f);
+            assert_int_equal(names_is_utf8(s, 1), a < 0x80);
+            assert_int_equal(names_is_utf8(s, 2), (a < 0x80 && b < 0x80) || two);
+            assert_int_equal(names_is_utf8(s, 3), three || (a < 0x80 && (b & 0xe0) == 0xc0 && b >= 0xc2));
+            assert_int_equal(names_is_utf8(s, 4), four || (a < 0x80 && b >= 0xe1 && b <= 0xef));
+            s[3] = 'x';
+            assert_false(names_is_utf8(s, 4) && (two || four)); /* cut short */
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -588,6 +610,7 @@ int main(void)
         cmocka_unit_test(test_all_bytes),    cmocka_unit_test(test_total),
         cmocka_unit_test(test_long),         cmocka_unit_test(test_long_random),
         cmocka_unit_test(test_continuation), cmocka_unit_test(test_listing),
+        cmocka_unit_test(test_utf8),
     };
     return cmocka_run_group_tests_name("names", tests, NULL, teardown);
 }
