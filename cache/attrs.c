@@ -24,6 +24,22 @@ static void set_ctx_free(struct set_ctx *x)
     free(x);
 }
 
+void marker_of_slot(struct cache *c, struct ckey *k)
+{
+    struct cfile *f = file_new(c);
+    meta_defaults(c, &f->attr, true);
+    size_t plen = key_parent_len(k->key);
+    struct cdirnode *d = dir_find(c, k->ident, k->key, plen);
+    struct cchild *ch = d != NULL ? dir_child(d, k->key + plen, k->key_len - plen) : NULL;
+    if (ch != NULL) {
+        f->attr = ch->attr;
+    }
+    f->is_marker = true;
+    f->sealed = true;
+    key_set_file(c, k, f);
+    file_unref(c, f);
+}
+
 /* The slot whose metadata is to change: a file, or a directory's marker, made when there is none. */
 static struct ckey *meta_slot(struct cache *c, struct creq *r, bool *ret_unknown)
 {
@@ -47,18 +63,7 @@ static struct ckey *meta_slot(struct cache *c, struct creq *r, bool *ret_unknown
         file_of_slot(c, k);
     }
     if (k->file == NULL && !k->want_absent) {
-        struct cfile *f = file_new(c);
-        meta_defaults(c, &f->attr, true);
-        size_t plen = key_parent_len(k->key);
-        struct cdirnode *d = dir_find(c, id, k->key, plen);
-        struct cchild *ch = d != NULL ? dir_child(d, k->key + plen, k->key_len - plen) : NULL;
-        if (ch != NULL) {
-            f->attr = ch->attr;
-        }
-        f->is_marker = true;
-        f->sealed = true;
-        key_set_file(c, k, f);
-        file_unref(c, f);
+        marker_of_slot(c, k);
     }
     return k->want_absent ? NULL : k;
 }

@@ -409,6 +409,8 @@ void dirs_trim(struct cache *c);
 /* 0, or why no object of that key can be made there: -ENAMETOOLONG, -EILSEQ; the log has the reason. */
 int key_check(struct cident *id, const char *key);
 struct ckey *key_resolve(struct cache *c, struct cident *id, const char *key, bool *ret_unknown);
+/* Gives a slot without a file its directory's marker, with what the listing knows of it. */
+void marker_of_slot(struct cache *c, struct ckey *k);
 /* Looks an object up by HEAD and puts it into its slot's base; done on any thread, not under the lock. */
 void key_head(struct cache *c, struct cident *id, const char *key, void (*done)(void *ctx, int status), void *ctx);
 

@@ -530,6 +530,10 @@ static void head_done(struct be_op *op)
                 key_forget_file(c, k); /* a version of before: nothing of it may show */
             }
         }
+        if (!absent && k->file == NULL && k->state == FS_CLEAN && k->key[k->key_len - 1] == '/' &&
+            !key_is_content(k->key, h->st.object.size)) {
+            marker_of_slot(c, k); /* what the answer says of a directory is asked for once */
+        }
         if (!absent && k->file != NULL && k->state == FS_CLEAN && !k->file->meta_known &&
             (k->file->is_marker ||
              (k->file->base != NULL && strcmp(k->file->base->etag, h->st.object.etag) == 0))) {
