@@ -116,7 +116,8 @@ void dir_hold(struct cache *c, struct ckey *k)
 {
     mutex_assert_held(&c->lock);
     if (k->dir == NULL) {
-        k->dir = dir_get(c, k->ident, k->key, key_parent_len(k->key));
+        bool content = k->key[k->key_len - 1] == '/' && k->file != NULL && !k->file->is_marker;
+        k->dir = dir_get(c, k->ident, k->key, content ? k->key_len : key_parent_len(k->key));
         k->dir->refs++;
     }
 }
@@ -273,12 +274,11 @@ void dir_note(struct cache *c, struct cident *id, const char *key, const struct 
     }
 }
 
-void dir_note_pending(struct cache *c, const struct ckey *k)
+void dir_note_pending(struct cache *c, struct ckey *k)
 {
-    bool content = k->key[k->key_len - 1] == '/' && !k->file->is_marker;
     struct cattr attr = k->file->attr;
     attr.size = k->file->map.size;
-    dir_get(c, k->ident, k->key, content ? k->key_len : key_parent_len(k->key));
+    dir_hold(c, k);
     dir_note(c, k->ident, k->key, &attr, NULL, false);
 }
 

@@ -384,7 +384,7 @@ struct cchild *dir_child(struct cdirnode *d, const char *name, size_t len);
 void dir_note(struct cache *c, struct cident *id, const char *key, const struct cattr *attr, const struct cver *v,
               bool gone);
 /* After a restart: a name that no listing brings yet shows all the same. */
-void dir_note_pending(struct cache *c, const struct ckey *k);
+void dir_note_pending(struct cache *c, struct ckey *k);
 void dir_note_content_gone(struct cache *c, struct cident *id, const char *key);
 /* The name a file was made under: its object form, or the plain one. */
 void dir_note_form(struct cache *c, const struct cref *ref);

@@ -287,10 +287,6 @@ static int link_row(void *ctx, const struct jintent *row, const struct jpart *pa
             }
         }
         file_relink(l->c, k->file);
-        struct cattr a = k->file->attr;
-        a.size = k->file->is_marker ? 0 : k->file->map.size;
-        dir_hold(l->c, k);
-        dir_note(l->c, id, k->key, &a, NULL, false);
     }
     if (k->want_absent && row->after_remote != 0) {
         struct cident *to = ident_find(l->c, row->after_remote);
