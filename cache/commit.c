@@ -919,7 +919,8 @@ static void resolve_headed(struct be_op *op)
         return;
     }
     const struct be_object *o = &x->stat.object;
-    bool base_same = absent ? k->base.known && !k->base.exists
+    /* What nobody ever looked at and is not there has not been written by anybody. */
+    bool base_same = absent ? !(k->base.known && k->base.exists)
                             : k->base.known && k->base.exists && strcmp(k->base.o.etag, o->etag) == 0;
     bool ours = k->sent_absent ? absent : !absent && sent_matches(k, o, &x->stat.meta, base_same);
     if (ours && !absent && x->f != NULL && k->up.id != NULL && sent_parts(k)) {

@@ -1,6 +1,6 @@
 /* What the operator sees and says: status, metrics, errors, progress, retry, discard.
  *
- * Status members (JSON): identity totals in "remotes" [{name, identity, mounted, paused, why}], "pending" {files, bytes, failed, conflict,
+ * Status members (JSON): identity totals in "remotes" [{name, identity, mounted, paused, why, overwrite}], "pending" {files, bytes, failed, conflict,
  * unfinished, waiting, open}, "done" {files, bytes, skipped, server_copies} since the start, "total" {files, bytes} since the journal was made, "spool" {used, space, files}, "memory" {used,
  * budget}, "transfers" active now, "failures" [{remote, key, state, code, status, message, request_id}] up to 1000,
  * "unfinished" [{remote, key, size}] likewise, "daemon" true when a daemon answered. */
@@ -162,6 +162,15 @@ static const char *ident_label(struct cache *c, const struct cident *id)
     return id->name;
 }
 
+/* What keeps us from overwriting what somebody else wrote meanwhile (rules B8). */
+static const char *overwrite_promise(const struct cache *c, const struct cident *id)
+{
+    return id->be == NULL                     ? "unknown"
+           : (id->caps & BE_CAP_IF_MATCH) != 0 ? "conditional"
+           : c->opt.conflict_check            ? "checked before"
+                                              : "last writer wins";
+}
+
 int cache_status(struct cache *c, const struct cscope *s, struct buf *ret_json)
 {
     json_t *root = json_object(), *remotes = json_array(), *failures = json_array(), *unfinished = json_array();
@@ -191,8 +200,8 @@ int cache_status(struct cache *c, const struct cscope *s, struct buf *ret_json)
     }
     for (const struct cident *i = c->idents; i != NULL; i = i->next) {
         bool paused = i->pause_err.cls != ERR_NONE;
-        json_t *one = json_pack("{s:s, s:s, s:b, s:b}", "name", ident_label(c, i), "identity", i->name, "mounted",
-                                i->be != NULL, "paused", paused);
+        json_t *one = json_pack("{s:s, s:s, s:b, s:b, s:s}", "name", ident_label(c, i), "identity", i->name, "mounted",
+                                i->be != NULL, "paused", paused, "overwrite", overwrite_promise(c, i));
         if (paused) {
             char line[640];
             json_object_set_new(one, "why", json_string(err_format(&i->pause_err, line, sizeof(line))));

@@ -297,7 +297,7 @@ int fx_write(struct fx *fx, struct chandle *h, uint64_t off, const void *p, size
 
 int fx_flush(struct fx *fx, struct chandle *h)
 {
-    struct creq q = {0};
+    struct creq q = {.pid = fx->pid};
     WAIT(&q, cache_flush(fx->c, &q, h));
     return q.status;
 }
@@ -306,6 +306,13 @@ int fx_fsync(struct fx *fx, struct chandle *h)
 {
     struct creq q = {0};
     WAIT(&q, cache_fsync(fx->c, &q, h));
+    return q.status;
+}
+
+int fx_fsyncdir(struct fx *fx, unsigned r, const char *prefix)
+{
+    struct creq q = {.ref = ref(fx, r, prefix)};
+    WAIT(&q, cache_fsyncdir(fx->c, &q));
     return q.status;
 }
 

@@ -28,6 +28,7 @@ struct fx {
     struct be *fault[FX_REMOTES]; /* around the cache's own backends, of this opening */
     unsigned n_fault;
     uint32_t caps_without; /* what the providers of the next opening cannot do */
+    int32_t pid;           /* whose flushes fx_flush makes; 0 = nobody's */
     struct pool *pool;             /* of the lookers */
     struct be *look[FX_REMOTES];
 };
@@ -65,6 +66,7 @@ int fx_openf(struct fx *fx, unsigned r, const char *key, int flags, struct chand
 int fx_write(struct fx *fx, struct chandle *h, uint64_t off, const void *p, size_t n);
 int fx_flush(struct fx *fx, struct chandle *h);
 int fx_fsync(struct fx *fx, struct chandle *h);
+int fx_fsyncdir(struct fx *fx, unsigned r, const char *prefix);
 int fx_end(struct fx *fx, struct chandle *h); /* flush and release */
 ssize_t fx_read(struct fx *fx, struct chandle *h, uint64_t off, void *p, size_t n);
 ssize_t fx_range(struct fx *fx, struct chandle *from, uint64_t off, struct chandle *to, uint64_t to_off, size_t n);
