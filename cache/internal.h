@@ -288,6 +288,7 @@ struct cache {
     unsigned async; /* listings, stats, chunks in flight: close waits for them */
     struct cond idle_cond;
     int64_t last_progress_ns;
+    int64_t full_ns;        /* since when the scheduler has found the spool full; 0 = it is not */
     bool power_lost; /* another boot since the journal was last open (rules C5) */
     bool sync_wanted;        /* a deletion waits for a sync of the spool */
     int64_t spool_synced_ns; /* wall: what was sealed before it is on disk; as the journal has it */

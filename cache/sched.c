@@ -133,7 +133,10 @@ static void space(struct cache *c, int64_t now)
             }
         }
     }
-    bool stuck = high && c->active_xfers == 0 && c->lru_head == NULL && now - c->last_progress_ns > 10 * TICK_NS;
+    /* What could make room has only now been told to: an idle hour before is no sign that nothing goes on. */
+    c->full_ns = !high ? 0 : c->full_ns == 0 ? now : c->full_ns;
+    bool stuck = high && c->active_xfers == 0 && c->lru_head == NULL &&
+                 now - MAX(c->last_progress_ns, c->full_ns) > 10 * TICK_NS;
     struct creq **pp = &c->space_waiters;
     while (*pp != NULL) {
         struct creq *r = *pp;

@@ -913,6 +913,24 @@ static void marker_before_the_last_child(void **state)
 
 /* ---- F ---- */
 
+/* F1: who writes more than there is room for waits; that nothing had been uploaded for a while before is no reason to fail. */
+static void full_after_a_pause(void **state)
+{
+    struct fx *fx = *state;
+    CLEANUP(mem_freep) char *p = mem_zalloc(FX_THRESHOLD);
+    fx_close(fx);
+    fx->opt.cache_size = 8 * (uint64_t)FX_THRESHOLD;
+    fx_open(fx);
+    fx_delay(fx, 0, BE_WRITE, 0, 0, 20);
+    atomic_fetch_add(&moved_s, 3600);
+    for (char k = 'a'; k <= 'z'; k++) {
+        const char key[] = {k, '\0'};
+        assert_int_equal(fx_put(fx, 0, key, p, FX_THRESHOLD), 0);
+    }
+    none_failed(fx);
+    assert_int_equal(fx_at_count(fx, 0, ""), 26);
+}
+
 /* F5: bytes of the spool are copied 64 MiB a call at most. */
 static void copies_of_local_bytes_are_short(void **state)
 {
@@ -972,7 +990,7 @@ int main(void)
         cmocka_unit_test(base_of_the_unfinished), cmocka_unit_test(truncated_and_killed), T(writer_killed),
         T(writes_do_not_wait_for_the_journal), T(nothing_goes_out_unsynced), T(fsync_of_a_directory), T(fsync_is_bounded),
         T(foreign_upload_is_kept), T(resumed_with_its_part_size), T(resumed_over_another_part), T(md5_of_copies),
-        T(same_bytes_again), T(headers_of_copies), T(marker_before_the_last_child), T(copies_of_local_bytes_are_short),
+        T(same_bytes_again), T(headers_of_copies), T(marker_before_the_last_child), T(full_after_a_pause), T(copies_of_local_bytes_are_short),
         T(renamed_without_a_provider),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
