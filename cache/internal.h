@@ -243,6 +243,7 @@ struct cdirnode {
     char *reached;          /* listing progress: last key seen */
     struct creq *waiters;   /* lookups and readdirs: looked at again with every page */
     unsigned refs;          /* cdirs, slots that changed, and the running listing */
+    int under_way;          /* of those slots: with a change still to be made at the provider */
     size_t len;
     char prefix[];
 };

@@ -89,6 +89,9 @@ void key_drop_if_idle(struct cache *c, struct ckey *k)
         return;
     }
     /* A listing asked for before our change may still arrive: the slot must contradict it (rules E3). */
+    if (k->changed_ns != 0 && k->dir != NULL && k->dir->listing) {
+        return;
+    }
     if (k->changed_ns != 0 && now - k->changed_ns < (int64_t)c->opt.list_ttl_ms * 1000000LL * 2) {
         return;
     }
@@ -175,9 +178,16 @@ static void fsync_wake(struct cache *c, struct ckey *k)
     }
 }
 
+/* Its change will end by itself: what a removed directory waits for. */
+static bool under_way(const struct ckey *k)
+{
+    return k->on_dirty && k->state != FS_BLOCKED && k->state != FS_CONFLICT;
+}
+
 void key_event(struct cache *c, struct ckey *k, enum file_event e, const char *why)
 {
     mutex_assert_held(&c->lock);
+    bool was = under_way(k);
     int to = file_state_next(k->state, e);
     if (to < 0) {
         log_error("state", "remote=%s key=%s impossible event=%s state=%s why=%s", k->ident->name, k->key, file_event_name(e),
@@ -201,12 +211,18 @@ void key_event(struct cache *c, struct ckey *k, enum file_event e, const char *w
     } else {
         dirty_add(c, k);
     }
+    if (was != under_way(k)) {
+        dir_hold(c, k);
+        k->dir->under_way += was ? -1 : 1;
+    }
     fsync_wake(c, k);
 }
 
 void key_recovered(struct cache *c, struct ckey *k)
 {
     dirty_add(c, k);
+    dir_hold(c, k);
+    k->dir->under_way += under_way(k);
 }
 
 void key_due(struct cache *c, struct ckey *k, int64_t at_ns)

@@ -16,6 +16,13 @@
  * and write), and the deletion would outlive a power cut. What is not at the provider can go at once. */
 static bool may_delete(struct cache *c, struct ckey *k)
 {
+    /* A directory goes after what was in it: a real one could not, and any other would come back with the next listing. */
+    if (k->key[k->key_len - 1] == '/') {
+        const struct cdirnode *d = dir_find(c, k->ident, k->key, k->key_len);
+        if (d != NULL && d->under_way > (k->dir == d ? 1 : 0)) { /* content under the name itself shows in there */
+            return false;
+        }
+    }
     if (k->base.known && !k->base.exists) {
         return true;
     }

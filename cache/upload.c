@@ -644,21 +644,6 @@ static bool ledger_facts(struct xfer *x, bool *ret_equal, bool *ret_meta_same)
     return false;
 }
 
-/* A real directory can only go after what is in it. */
-static bool children_pending(struct cache *c, const struct ckey *k)
-{
-    bool pending = false;
-    if (!(k->ident->caps & BE_CAP_REAL_DIRS) || k->key[k->key_len - 1] != '/') {
-        return false;
-    }
-    cache_lock(c);
-    for (const struct ckey *o = c->dirty_head; o != NULL && !pending; o = o->dirty_next) {
-        pending = o != k && o->ident == k->ident && o->key_len > k->key_len && memcmp(o->key, k->key, k->key_len) == 0;
-    }
-    cache_unlock(c);
-    return pending;
-}
-
 void xfer_prepare(struct xfer *x)
 {
     struct cache *c = x->c;
@@ -673,15 +658,7 @@ void xfer_prepare(struct xfer *x)
             upload_drop(c, k);
         }
         cache_unlock(c);
-        if (!nothing && children_pending(c, k)) {
-            struct errinfo e = {0};
-            err_set(&e, ERR_CANCELED, -EAGAIN, "its children go first");
-            cache_lock(c);
-            k->tries = 0;
-            xfer_fail(x, &e);
-            xfer_drop(x);
-            cache_unlock(c);
-        } else if (nothing) {
+        if (nothing) {
             xfer_finish_skip(x, "never was at the provider");
         } else {
             commit_begin(x);

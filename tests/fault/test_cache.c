@@ -322,6 +322,34 @@ static void pending_names_are_listed(void **state)
     assert_string_equal(ls, "ours sub/");
 }
 
+/* A directory that was removed does not come back while what was in it is still at the provider, however often that is listed. */
+static void removed_stays_removed(void **state)
+{
+    struct fx *fx = *state;
+    fx_close(fx);
+    fx->opt.list_ttl_ms = 1;
+    fx_open(fx);
+    fx_at_put(fx, 0, "top/d/f", "1");
+    fx_at_put(fx, 0, "top/d/sub/g", "2");
+    fx_fault(fx, 0, BE_REMOVE, 0, 0, -EIO, ERR_TRANSIENT, false);
+    assert_int_equal(fx_lookup(fx, 0, "top/d/sub/g", NULL), 0);
+    assert_int_equal(fx_unlink(fx, 0, "top/d/sub/g"), 0);
+    assert_int_equal(fx_unlink(fx, 0, "top/d/f"), 0);
+    assert_int_equal(fx_rmdir(fx, 0, "top/d/sub/"), 0);
+    assert_int_equal(fx_rmdir(fx, 0, "top/d/"), 0);
+    for (int i = 0; i < 4; i++) {
+        cache_hurry(fx->c, NULL);
+        fx_sleep_ms(600);
+        CLEANUP(mem_freep) char *ls = fx_ls(fx, 0, "top/");
+        assert_string_equal(ls, "");
+    }
+    assert_int_equal(fx_rmdir(fx, 0, "top/"), 0);
+    be_fault_clear(fx->fault[0]);
+    fx_idle(fx);
+    assert_int_equal(fx_at_count(fx, 0, ""), 0);
+    assert_int_equal(fx_lookup(fx, 0, "top/", NULL), -ENOENT);
+}
+
 static void directories(void **state)
 {
     struct fx *fx = *state;
@@ -742,7 +770,7 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, fx_setup, fx_teardown)
         T(written_sealed_read), T(truncated_while_pending), T(write_after_seal), T(copied_whole),
         T(copied_from_pending), T(copied_in_part), T(appended), T(truncated), T(renamed), T(renamed_empty), T(renamed_directory),
-        T(unlinked), T(renamed_while_sent), T(directories), T(pending_names_are_listed), T(directory_modes), T(late_listing), T(listing_interrupted), T(attributes), T(one_identity_twice),
+        T(unlinked), T(renamed_while_sent), T(directories), T(pending_names_are_listed), T(removed_stays_removed), T(directory_modes), T(late_listing), T(listing_interrupted), T(attributes), T(one_identity_twice),
         T(fsync_waits), T(discarded), T(copy_fails_for_good), T(copy_of_local_fails_for_good), T(copy_of_local_stays_open), T(rename_fails_for_good),
         T(overwrite_after_failed_copy), T(overwrite_waits_for_copy), T(chain_of_moves), T(moved_tree_is_whole), T(swap_by_copies),
         T(swap_by_moves), T(exchange), T(exchange_while_open), T(reader_of_replaced),

@@ -211,7 +211,13 @@ static void killed(void **state)
             work(&fx);
             _exit(0);
         }
-        fx_sleep_ms(15 + rnd(&kill_rng, 180));
+        /* after a few operations, and then at any moment of one */
+        unsigned done = m->done + rnd(&kill_rng, 5);
+        fx_sleep_ms(15);
+        for (unsigned t = 0; t < 10000 && *(volatile unsigned *)&m->done < done; t++) {
+            fx_sleep_ms(2);
+        }
+        fx_sleep_ms(rnd(&kill_rng, 90));
         assert_int_equal(kill(pid, SIGKILL), 0);
         int status;
         assert_int_equal(waitpid(pid, &status, 0), pid);
