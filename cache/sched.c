@@ -10,6 +10,7 @@
 #define ACTIVE_MAX 512               /* transfers at once, over all remotes */
 #define SCAN_PAUSE_NS 2000000LL      /* at most 500 rounds a second, however many transfers end */
 #define TICK_NS 1000000000LL
+#define SYNC_PAUSE_NS 50000000LL     /* at least, between two syncs of the spool that deletions wait for */
 #define DIRTY_ROW_MAX 64             /* unsealed rows journaled a tick */
 
 /* No object is deleted while what was accepted before may be in memory only: the last copy of it could be there (a move by read
@@ -209,10 +210,35 @@ static void spool_synced(struct cache *c, int64_t wall_ns)
     }
 }
 
+/* Gives up the lock meanwhile. */
+static void sync_spool(struct cache *c, bool waited_for)
+{
+    cache_unlock(c);
+    int64_t synced = spool_syncfs_tick(c->spool, waited_for);
+    cache_lock(c);
+    spool_synced(c, synced);
+}
+
+/* A deletion waits: at once, but never so often that syncing is most of what the disk does. */
+static int64_t sync_for_deletions(struct cache *c, int64_t now, int64_t *next_sync)
+{
+    if (!c->sync_wanted) {
+        return INT64_MAX;
+    }
+    if (now < *next_sync) {
+        return *next_sync;
+    }
+    c->sync_wanted = false;
+    sync_spool(c, true);
+    int64_t end = time_mono_ns();
+    *next_sync = end + MAX(SYNC_PAUSE_NS, 4 * (end - now));
+    return end; /* what waited can go now */
+}
+
 void *sched_main(void *arg)
 {
     struct cache *c = arg;
-    int64_t next_tick = 0, last_scan = 0;
+    int64_t next_tick = 0, last_scan = 0, next_sync = 0;
     size_t sweep_pos = 0;
     pthread_setname_np(pthread_self(), "scheduler");
     cache_lock(c);
@@ -232,6 +258,7 @@ void *sched_main(void *arg)
         int64_t wait = scan(c, now);
         space(c, now);
         reader_stale(c);
+        wait = MIN(wait, sync_for_deletions(c, now, &next_sync));
         if (c->opt.bwlimit != 0 && c->mem_waiters != NULL) {
             if (c->bw_free_ns <= now) {
                 xfer_memory_freed(c);
@@ -244,12 +271,7 @@ void *sched_main(void *arg)
             sweep(c, &sweep_pos);
             dirs_trim(c);
             orphans_retry(c, now);
-            bool wanted = c->sync_wanted;
-            c->sync_wanted = false;
-            cache_unlock(c);
-            int64_t synced = spool_syncfs_tick(c->spool, wanted);
-            cache_lock(c);
-            spool_synced(c, synced);
+            sync_spool(c, false);
         }
         if (c->ready != NULL) {
             cache_unlock(c);
