@@ -604,6 +604,10 @@ static void heads_start(struct dirlist *p, bool sample)
             want[n++] = e;
         }
     }
+    if (sample && n > 0) { /* a directory whose objects are all known tells nothing, and uses up no look */
+        p->d->sampled = true;
+        p->d->ident->samples++;
+    }
     cache_unlock(p->c);
     if (sample && n > 3) {
         want[1] = want[n / 2];
@@ -651,10 +655,6 @@ static void list_done(struct be_op *op)
     enum cache_attr attr = c->opt.attr;
     bool all = attr == CACHE_ATTR_HEAD || (attr == CACHE_ATTR_AUTO && id->foreign_posix);
     bool sample = !all && attr == CACHE_ATTR_AUTO && !p->d->sampled && id->samples < SAMPLE_DIRS && p->l.n_entries > 0;
-    if (sample) {
-        p->d->sampled = true;
-        id->samples++;
-    }
     cache_unlock(c);
     if ((id->caps & BE_CAP_USER_META) && (all || sample)) {
         heads_start(p, sample);

@@ -113,7 +113,9 @@ same "COS -> S3: as the mount shows them" "$T/held.cos" "$T/walk"
 # ---- renamed
 
 mkdir "$COS/moved"
-( shopt -s dotglob; ok "mv of every name" mv "$COS/in/"* "$COS/moved/" )
+shopt -s dotglob
+ok "mv of every name" mv "$COS/in/"* "$COS/moved/"
+shopt -u dotglob
 ok "mv: objmig wait" timeout 120 objmig wait -q "$COS"
 sed 's/^in/moved/' "$T/want" >"$T/want.moved"
 held cos test-1250000000 moved/
@@ -176,9 +178,11 @@ is "rm of the content: and shows" "$(ls "$S3B/dir" | tr '\n' ' ')" 'file sub sub
 
 # ---- deleted
 
+shopt -s dotglob
 for where in "$COS/moved" "$COS/many" "$S3B/*" "$COSB/*"; do
-    ( shopt -s dotglob; ok "rm -r ${where#"$T"/}" rm -r $where )
+    ok "rm -r ${where#"$T"/}" rm -r $where
 done
+shopt -u dotglob
 for m in "$COS" "$COSB" "$S3B"; do
     ok "rm: objmig wait" timeout 120 objmig wait -q "$m"
 done
