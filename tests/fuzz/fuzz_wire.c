@@ -37,7 +37,7 @@ static void check_remote(const json_t *msg)
     ENSURE(again && conf_remote_same(c->remotes[0], again->remotes[0]));
     ENSURE(strcmp(c->remotes[0]->name, again->remotes[0]->name) == 0);
     json_t *j2 = wire_remote(again->remotes[0]);
-    ENSURE(!wire_remote_differs(j, j2));
+    ENSURE(!wire_remote_differs(j, j2, false) && !wire_remote_differs(j, j2, true));
     json_decref(j);
     json_decref(j2);
     conf_free(c);
