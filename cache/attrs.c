@@ -24,6 +24,25 @@ static void set_ctx_free(struct set_ctx *x)
     free(x);
 }
 
+void file_load_meta(struct cfile *f, const struct kvlist *meta)
+{
+    struct kvlist own = f->meta;
+    f->meta = (struct kvlist){0};
+    kv_copy(&f->meta, meta);
+    for (size_t i = 0; i < own.n; i++) {
+        kv_set(&f->meta, own.items[i].name, own.items[i].value);
+    }
+    kv_fini(&own);
+    f->meta_known = true;
+    struct cattr a = f->attr;
+    meta_decode(&f->meta, &a);
+    a.size = f->attr.size;
+    if (f->mtime_implicit) {
+        a.mtime_ns = f->attr.mtime_ns;
+    }
+    f->attr = a;
+}
+
 void marker_of_slot(struct cache *c, struct ckey *k)
 {
     struct cfile *f = file_new(c);

@@ -65,9 +65,9 @@ uint64_t spool_space(struct spool *s);
  * that. */
 bool spool_high(struct spool *s);
 
-/* Call once a second or so, on a thread that may block: runs syncfs every 5 s, or now when somebody waits for it. Returns a wall-clock time: everything
- * written, and every file made, by calls that returned before it is on disk; 0 = nothing yet. It advances also when
- * nothing is written. After a failed syncfs it stands still for good, and spool_sync_error is -errno. */
+/* Call once a second or so, on a thread that may block: runs syncfs every 5 s, or now when somebody waits for it. Returns a
+ * wall-clock time: everything written, and every file made, by calls that returned before it is on disk; 0 = nothing yet. It
+ * advances also when nothing is written. After a failed syncfs it stands still for good, and spool_sync_error is -errno. */
 int64_t spool_syncfs_tick(struct spool *s, bool waited_for);
 /* Whether all that was written by calls that returned before this (monotonic) time is on disk; -errno after a failed syncfs. */
 int spool_synced_since(struct spool *s, int64_t mono_ns);

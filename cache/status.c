@@ -14,6 +14,7 @@
 
 #include "log.h"
 #include "mem.h"
+#include "names.h"
 
 #define LIST_MAX 1000
 
@@ -120,30 +121,24 @@ static json_t *json_key(const char *key)
     return j;
 }
 
-/* How many bytes the UTF-8 character at p has; 0: it is none (RFC 3629). */
-static size_t utf8_len(const unsigned char *p)
+/* How many bytes the UTF-8 character at p has; 0: it is none. */
+static size_t utf8_len(const char *p)
 {
-    if (p[0] < 0x80) {
-        return 1;
-    }
-    size_t n = p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : p[0] < 0xf5 ? 4 : 0;
-    for (size_t i = 1; i < n; i++) {
-        if ((p[i] & 0xc0) != 0x80) {
-            return 0;
+    for (size_t n = 1; n <= 4 && p[n - 1] != '\0'; n++) {
+        if (names_is_utf8(p, n)) {
+            return n;
         }
     }
-    bool bad = (p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) || (p[0] == 0xf0 && p[1] < 0x90) ||
-               (p[0] == 0xf4 && p[1] > 0x8f);
-    return bad ? 0 : n;
+    return 0;
 }
 
 /* Any bytes as UTF-8 of one line: keys are not always it, and a message may have been cut within a character. */
 static void add_shown(struct buf *b, const char *text)
 {
-    for (const unsigned char *p = (const unsigned char *)text; *p != '\0';) {
+    for (const char *p = text; *p != '\0';) {
         size_t n = utf8_len(p);
-        if (n == 0 || *p < 0x20 || *p == 0x7f || *p == '\\') {
-            buf_addf(b, "\\x%02x", *p);
+        if (n == 0 || (unsigned char)*p < 0x20 || *p == 0x7f || *p == '\\') {
+            buf_addf(b, "\\x%02x", (unsigned char)*p);
             p++;
         } else {
             buf_add(b, p, n);

@@ -219,22 +219,10 @@ unsigned fx_calls(struct fx *fx, unsigned r, enum be_kind kind)
 
 /* ---- waiting ---- */
 
-static void posted(struct creq *r)
+void fx_posted(struct creq *r)
 {
     sem_post(r->owner);
 }
-
-#define WAIT(req, call)                                                                            \
-    do {                                                                                           \
-        sem_t sem_;                                                                                \
-        sem_init(&sem_, 0, 0);                                                                     \
-        (req)->done = posted;                                                                      \
-        (req)->owner = &sem_;                                                                      \
-        call;                                                                                      \
-        while (sem_wait(&sem_) < 0) {                                                              \
-        }                                                                                          \
-        sem_destroy(&sem_);                                                                        \
-    } while (0)
 
 static size_t parent_len(const char *key)
 {
@@ -262,7 +250,7 @@ int fx_lookup(struct fx *fx, unsigned r, const char *key, struct cattr *ret)
     CLEANUP(mem_freep) char *other = is_dir(key) ? mem_strndup(key, strlen(key) - 1) : mem_printf("%s/", key);
     struct clookup l = {.parent = parent, .key = is_dir(key) ? other : key, .prefix = is_dir(key) ? key : other};
     l.r.ref = ref(fx, r, key);
-    WAIT(&l.r, cache_lookup(fx->c, &l));
+    FX_WAIT(&l.r, cache_lookup(fx->c, &l));
     if (l.r.status == 0 && l.kind != (is_dir(key) ? CLOOKUP_DIR : CLOOKUP_FILE)) {
         return -ENOENT;
     }
@@ -275,7 +263,7 @@ int fx_lookup(struct fx *fx, unsigned r, const char *key, struct cattr *ret)
 int fx_create(struct fx *fx, unsigned r, const char *key, struct chandle **ret)
 {
     struct creq q = {.ref = ref(fx, r, key), .attr.mode = 0644};
-    WAIT(&q, cache_create(fx->c, &q, O_RDWR | O_CREAT | O_TRUNC));
+    FX_WAIT(&q, cache_create(fx->c, &q, O_RDWR | O_CREAT | O_TRUNC));
     *ret = q.handle;
     return q.status;
 }
@@ -283,7 +271,7 @@ int fx_create(struct fx *fx, unsigned r, const char *key, struct chandle **ret)
 int fx_openf(struct fx *fx, unsigned r, const char *key, int flags, struct chandle **ret)
 {
     struct creq q = {.ref = ref(fx, r, key)};
-    WAIT(&q, cache_open_file(fx->c, &q, flags));
+    FX_WAIT(&q, cache_open_file(fx->c, &q, flags));
     *ret = q.handle;
     return q.status;
 }
@@ -291,28 +279,28 @@ int fx_openf(struct fx *fx, unsigned r, const char *key, int flags, struct chand
 int fx_write(struct fx *fx, struct chandle *h, uint64_t off, const void *p, size_t n)
 {
     struct creq q = {.offset = off, .size = n, .data = p};
-    WAIT(&q, cache_write(fx->c, &q, h));
+    FX_WAIT(&q, cache_write(fx->c, &q, h));
     return q.status != 0 ? q.status : q.done_bytes == n ? 0 : -EIO;
 }
 
 int fx_flush(struct fx *fx, struct chandle *h)
 {
     struct creq q = {.pid = fx->pid};
-    WAIT(&q, cache_flush(fx->c, &q, h));
+    FX_WAIT(&q, cache_flush(fx->c, &q, h));
     return q.status;
 }
 
 int fx_fsync(struct fx *fx, struct chandle *h)
 {
     struct creq q = {0};
-    WAIT(&q, cache_fsync(fx->c, &q, h));
+    FX_WAIT(&q, cache_fsync(fx->c, &q, h));
     return q.status;
 }
 
 int fx_fsyncdir(struct fx *fx, unsigned r, const char *prefix)
 {
     struct creq q = {.ref = ref(fx, r, prefix)};
-    WAIT(&q, cache_fsyncdir(fx->c, &q));
+    FX_WAIT(&q, cache_fsyncdir(fx->c, &q));
     return q.status;
 }
 
@@ -363,14 +351,14 @@ ssize_t fx_read(struct fx *fx, struct chandle *h, uint64_t off, void *p, size_t 
 ssize_t fx_range(struct fx *fx, struct chandle *from, uint64_t off, struct chandle *to, uint64_t to_off, size_t n)
 {
     struct creq q = {.offset = off, .size = n};
-    WAIT(&q, cache_copy_range(fx->c, &q, from, to, to_off));
+    FX_WAIT(&q, cache_copy_range(fx->c, &q, from, to, to_off));
     return q.status != 0 ? q.status : (ssize_t)q.done_bytes;
 }
 
 int fx_unlink(struct fx *fx, unsigned r, const char *key)
 {
     struct creq q = {.ref = ref(fx, r, key)};
-    WAIT(&q, cache_unlink(fx->c, &q));
+    FX_WAIT(&q, cache_unlink(fx->c, &q));
     return q.status;
 }
 
@@ -386,7 +374,7 @@ int fx_rename(struct fx *fx, unsigned r, const char *from, const char *to, unsig
     }
     struct creq q = {.ref = ref(fx, r, from)};
     const struct cref dst = ref(fx, r, to);
-    WAIT(&q, cache_rename(fx->c, &q, &dst, flags));
+    FX_WAIT(&q, cache_rename(fx->c, &q, &dst, flags));
     return q.status;
 }
 
@@ -396,7 +384,7 @@ int fx_mkdir_as(struct fx *fx, unsigned r, const char *prefix, mode_t mode, uid_
         return -EEXIST;
     }
     struct creq q = {.ref = ref(fx, r, prefix), .attr.mode = mode, .uid = uid, .gid = fx->opt.gid};
-    WAIT(&q, cache_mkdir(fx->c, &q));
+    FX_WAIT(&q, cache_mkdir(fx->c, &q));
     return q.status;
 }
 
@@ -408,28 +396,28 @@ int fx_mkdir(struct fx *fx, unsigned r, const char *prefix)
 int fx_rmdir(struct fx *fx, unsigned r, const char *prefix)
 {
     struct creq q = {.ref = ref(fx, r, prefix)};
-    WAIT(&q, cache_rmdir(fx->c, &q));
+    FX_WAIT(&q, cache_rmdir(fx->c, &q));
     return q.status;
 }
 
 int fx_setattr(struct fx *fx, unsigned r, const char *key, unsigned mask, const struct cattr *a)
 {
     struct creq q = {.ref = ref(fx, r, key), .attr = *a};
-    WAIT(&q, cache_setattr(fx->c, &q, mask));
+    FX_WAIT(&q, cache_setattr(fx->c, &q, mask));
     return q.status;
 }
 
 int fx_setxattr(struct fx *fx, unsigned r, const char *key, const char *name, const char *value)
 {
     struct creq q = {.ref = ref(fx, r, key), .data = value, .size = strlen(value)};
-    WAIT(&q, cache_setxattr(fx->c, &q, name, 0));
+    FX_WAIT(&q, cache_setxattr(fx->c, &q, name, 0));
     return q.status;
 }
 
 int fx_removexattr(struct fx *fx, unsigned r, const char *key, const char *name)
 {
     struct creq q = {.ref = ref(fx, r, key)};
-    WAIT(&q, cache_removexattr(fx->c, &q, name));
+    FX_WAIT(&q, cache_removexattr(fx->c, &q, name));
     return q.status;
 }
 
@@ -464,14 +452,14 @@ static int by_name(const void *a, const void *b)
 struct cdir *fx_ls_begin(struct fx *fx, unsigned r, const char *prefix)
 {
     struct creq q = {.ref = ref(fx, r, prefix)};
-    WAIT(&q, cache_opendir(fx->c, &q));
+    FX_WAIT(&q, cache_opendir(fx->c, &q));
     return q.status == 0 ? q.dir : NULL;
 }
 
 int fx_readdir_interrupted(struct fx *fx, unsigned r, const char *prefix, struct cdir *d)
 {
     struct creq q = {.ref = ref(fx, r, prefix)};
-    WAIT(&q, (cache_readdir(fx->c, &q, d, 0), cache_interrupt(fx->c, &q)));
+    FX_WAIT(&q, (cache_readdir(fx->c, &q, d, 0), cache_interrupt(fx->c, &q)));
     return q.status;
 }
 
@@ -487,7 +475,7 @@ char *fx_ls_end(struct fx *fx, unsigned r, const char *prefix, struct cdir *d)
     size_t n = 0;
     for (uint64_t at = 0;;) {
         struct creq p = {.ref = ref(fx, r, prefix)};
-        WAIT(&p, cache_readdir(fx->c, &p, d, at));
+        FX_WAIT(&p, cache_readdir(fx->c, &p, d, at));
         if (p.status != 0 || p.size == 0) {
             break;
         }

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include <cmocka.h>
+#include <semaphore.h>
 
 #include "cache.h"
 
@@ -60,6 +61,19 @@ unsigned fx_calls(struct fx *fx, unsigned r, enum be_kind kind);
 void fx_sleep_ms(unsigned ms);
 
 /* ---- the cache's calls, waited for; each returns the status ---- */
+/* Any other: makes `call` of a request and waits for its done. */
+void fx_posted(struct creq *r);
+#define FX_WAIT(req, call)                                                                            \
+    do {                                                                                           \
+        sem_t sem_;                                                                                \
+        sem_init(&sem_, 0, 0);                                                                     \
+        (req)->done = fx_posted;                                                                   \
+        (req)->owner = &sem_;                                                                      \
+        call;                                                                                      \
+        while (sem_wait(&sem_) < 0) {                                                              \
+        }                                                                                          \
+        sem_destroy(&sem_);                                                                        \
+    } while (0)
 int fx_lookup(struct fx *fx, unsigned r, const char *key, struct cattr *ret); /* 0, -ENOENT */
 int fx_create(struct fx *fx, unsigned r, const char *key, struct chandle **ret);
 int fx_openf(struct fx *fx, unsigned r, const char *key, int flags, struct chandle **ret);

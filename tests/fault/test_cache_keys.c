@@ -9,23 +9,6 @@
 #include "mem.h"
 #include "names.h"
 
-static void posted(struct creq *r)
-{
-    sem_post(r->owner);
-}
-
-#define WAIT(req, call)                                                                            \
-    do {                                                                                           \
-        sem_t sem_;                                                                                \
-        sem_init(&sem_, 0, 0);                                                                     \
-        (req)->done = posted;                                                                      \
-        (req)->owner = &sem_;                                                                      \
-        call;                                                                                      \
-        while (sem_wait(&sem_) < 0) {                                                              \
-        }                                                                                          \
-        sem_destroy(&sem_);                                                                        \
-    } while (0)
-
 /* What NAME in directory PREFIX is, as fs/ asks. */
 static enum clookup_kind look(struct fx *fx, const char *prefix, const char *name)
 {
@@ -37,7 +20,7 @@ static enum clookup_kind look(struct fx *fx, const char *prefix, const char *nam
                         .key = t.file_ok ? buf_str(&t.key) : NULL,
                         .prefix = t.dir_ok ? buf_str(&t.prefix) : NULL,
                         .r.ref.remote = fx->r[0]};
-    WAIT(&l.r, cache_lookup(fx->c, &l));
+    FX_WAIT(&l.r, cache_lookup(fx->c, &l));
     assert_int_equal(l.r.status, 0);
     return l.kind;
 }
@@ -69,12 +52,12 @@ static char *names_in(struct fx *fx, const char *prefix)
 {
     struct creq q = {.ref = {.remote = fx->r[0], .key = prefix, .dir = true}};
     CLEANUP(buf_fini) struct buf out = BUF_INIT;
-    WAIT(&q, cache_opendir(fx->c, &q));
+    FX_WAIT(&q, cache_opendir(fx->c, &q));
     assert_int_equal(q.status, 0);
     struct cdir *d = q.dir;
     for (uint64_t i = 0;;) {
         struct creq more = {0};
-        WAIT(&more, cache_readdir(fx->c, &more, d, i));
+        FX_WAIT(&more, cache_readdir(fx->c, &more, d, i));
         assert_int_equal(more.status, 0);
         if (more.size == 0) {
             break;
@@ -239,7 +222,7 @@ static void content_after_a_restart(void **state)
 static int make_as(struct fx *fx, const char *key, bool object_form)
 {
     struct creq q = {.ref = {.remote = fx->r[0], .key = key, .object_form = object_form}, .attr.mode = 0644};
-    WAIT(&q, cache_create(fx->c, &q, O_RDWR | O_CREAT));
+    FX_WAIT(&q, cache_create(fx->c, &q, O_RDWR | O_CREAT));
     return q.status != 0 ? q.status : fx_end(fx, q.handle);
 }
 
@@ -270,7 +253,7 @@ static void object_written_again(void **state)
     assert_int_equal(look(fx, "", "dir"), CLOOKUP_FILE);
     for (int i = 0; i < 2; i++) { /* reading it by that name changes nothing */
         struct creq q = {.ref = {.remote = fx->r[0], .key = "dir", .object_form = true}};
-        WAIT(&q, cache_open_file(fx->c, &q, i == 0 ? O_RDONLY : O_WRONLY | O_TRUNC));
+        FX_WAIT(&q, cache_open_file(fx->c, &q, i == 0 ? O_RDONLY : O_WRONLY | O_TRUNC));
         assert_int_equal(q.status, 0);
         assert_int_equal(fx_end(fx, q.handle), 0);
         assert_int_equal(look(fx, "", "dir"), i == 0 ? CLOOKUP_FILE : CLOOKUP_NONE);
@@ -284,7 +267,7 @@ static void object_renamed_beside_directory(void **state)
     assert_int_equal(look(fx, "", "f"), CLOOKUP_FILE);
     struct creq q = {.ref = {.remote = fx->r[0], .key = "f"}};
     const struct cref to = {.remote = fx->r[0], .key = "dir", .object_form = true};
-    WAIT(&q, cache_rename(fx->c, &q, &to, 0));
+    FX_WAIT(&q, cache_rename(fx->c, &q, &to, 0));
     assert_int_equal(q.status, 0);
     assert_int_equal(look(fx, "", "dir"), CLOOKUP_NONE);
     assert_int_equal(look(fx, "", "dir^2F"), CLOOKUP_FILE);
@@ -304,7 +287,7 @@ static char *long_key(char c, size_t n, const char *rest)
 static int dir_call(struct fx *fx, void (*call)(struct cache *c, struct creq *r), const char *prefix)
 {
     struct creq q = {.ref = {.remote = fx->r[0], .key = prefix, .dir = true}, .attr.mode = 0755};
-    WAIT(&q, call(fx->c, &q));
+    FX_WAIT(&q, call(fx->c, &q));
     return q.status;
 }
 
@@ -355,17 +338,17 @@ static void continuation_is_no_prefix(void **state)
     const struct cref from = {.remote = fx->r[0], .key = chunk, .dir = true};
     const struct cref to = {.remote = fx->r[0], .key = "e/", .dir = true};
     struct creq q = {.ref = from};
-    WAIT(&q, cache_rename(fx->c, &q, &to, 0));
+    FX_WAIT(&q, cache_rename(fx->c, &q, &to, 0));
     assert_int_equal(q.status, -EXDEV);
     q = (struct creq){.ref = to};
-    WAIT(&q, cache_rename(fx->c, &q, &from, 0));
+    FX_WAIT(&q, cache_rename(fx->c, &q, &from, 0));
     assert_int_equal(q.status, -EXDEV);
     q = (struct creq){.ref = from, .attr = {.mode = 0700}};
-    WAIT(&q, cache_setattr(fx->c, &q, CSET_MODE));
+    FX_WAIT(&q, cache_setattr(fx->c, &q, CSET_MODE));
     assert_int_equal(q.status, 0);
     assert_true(S_ISDIR(q.attr.mode));
     q = (struct creq){.ref = from};
-    WAIT(&q, cache_listxattr(fx->c, &q));
+    FX_WAIT(&q, cache_listxattr(fx->c, &q));
     assert_int_equal(q.status, 0);
     assert_int_equal(q.size, 0);
     fx_idle(fx);
@@ -397,10 +380,10 @@ static void refused_before_bytes_move(void **state)
     assert_int_equal(fx_rename(fx, 0, "f", key, 0), -ENAMETOOLONG);
     assert_int_equal(fx_rename(fx, 0, "d/", dir, 0), -ENAMETOOLONG);
     struct creq q = {.ref = {.remote = fx->r[0], .key = key}, .data = "x", .size = 1};
-    WAIT(&q, cache_symlink(fx->c, &q));
+    FX_WAIT(&q, cache_symlink(fx->c, &q));
     assert_int_equal(q.status, -ENAMETOOLONG);
     q = (struct creq){.ref = {.remote = fx->r[0], .key = key}, .attr.mode = S_IFIFO | 0644};
-    WAIT(&q, cache_mknod(fx->c, &q));
+    FX_WAIT(&q, cache_mknod(fx->c, &q));
     assert_int_equal(q.status, -ENAMETOOLONG);
     fx_idle(fx);
     assert_int_equal(fx_calls(fx, 0, BE_WRITE), writes);
