@@ -27,6 +27,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "crash.h"
 #include "mem.h"
 #include "mounts.h"
 #include "session.h"
@@ -677,6 +678,7 @@ int daemon_run(struct options *o, int first_fd)
         d.conn_fds[k] = -1;
     }
     limits();
+    crash_handlers();
     int r = start(&d, &err);
     json_t *msg =
         r < 0 ? wire_error(r, err.message) : json_pack("{s:b, s:i}", "ok", 1, "pid", (int)getpid());

@@ -129,11 +129,11 @@ done_testing() {
 
 # A crash behind the test's back is a failure of the test.
 _scan_logs() {
-    local words='AddressSanitizer|LeakSanitizer|ThreadSanitizer|runtime error:|Assertion|assertion failed|stack smashing|double free|Segmentation fault|uncaught|Unhandled'
+    local words='AddressSanitizer|LeakSanitizer|ThreadSanitizer|runtime error:|Assertion|assertion failed|stack smashing|double free|Segmentation fault|event=crash|crash stack=|uncaught|Unhandled'
     local found
     # Request logs hold names and contents of the tests' own making.
     found=$(grep -aEl "$words" "$LOG"* "$T"/*.out "$T"/sanitizer* 2>/dev/null)
-    [ -z "$found" ] || fail "logs are clean" "$(grep -aEh -m 3 "$words" $found | cut -c1-300)"
+    [ -z "$found" ] || fail "logs are clean" "$(grep -aEh -m 3 "$words" $found | cut -c1-1000)"
 }
 
 # ---- the end

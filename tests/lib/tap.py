@@ -14,24 +14,38 @@ import sys
 RESULT = re.compile(r'^(not )?ok\b *(\d*) *(?:- *)?([^#]*)(?:# *(skip|todo)\b[: ]*(.*))?', re.I)
 PLAN = re.compile(r'^1\.\.(\d+)(?:\s*#\s*skip\w*\s*(.*))?', re.I)
 SHOWN_LINES = 40
+# One fault is often many failures: the first ones tell the most.
+SHOWN_FAILURES = 6
+SHOWN_WHY = 6
+SHOWN_WIDTH = 240
 
 
 class Outcome:
     def __init__(self):
         self.passed = self.failed = self.skipped = 0
-        self.notes = []
+        self.skips = []
+        self.failures = []  # of each, its lines
 
     def skip(self, what, why):
         self.skipped += 1
-        self.notes.append(f'skipped: {what}: {why.strip() or "no reason given"}')
+        self.skips.append(f'skipped: {what}: {why.strip() or "no reason given"}')
 
     def fail(self, what):
         self.failed += 1
-        self.notes.append(f'FAILED: {what}')
+        self.failures.append([f'FAILED: {what}'])
 
     def explain(self, line):
         """What a failed test says of itself, beside its name: the end of the output may be far from it."""
-        self.notes.append(f'        {line}')
+        if len(self.failures[-1]) <= SHOWN_WHY:
+            self.failures[-1].append(f'        {line}')
+
+    def notes(self):
+        # What crashed or what a sanitizer saw is the cause of the rest.
+        first = sorted(self.failures, key=lambda lines: 'logs are clean' not in lines[0])
+        lines = self.skips + [line for failure in first[:SHOWN_FAILURES] for line in failure]
+        if len(first) > SHOWN_FAILURES:
+            lines.append(f'and {len(first) - SHOWN_FAILURES} failures more')
+        return [line[:SHOWN_WIDTH] for line in lines]
 
 
 def count(text, rc, whole=''):
@@ -86,7 +100,7 @@ def report(name, text, out, seconds):
     state = 'FAIL' if out.failed else 'ok  ' if out.passed else 'skip'
     counts = ', '.join(f'{n} {what}' for n, what in ((out.passed, 'passed'), (out.failed, 'failed'), (out.skipped, 'skipped')) if n)
     print(f'  {state} {name} ({counts}; {seconds:.1f} s)')
-    for note in out.notes:
+    for note in out.notes():
         print(f'         {note}')
     if out.failed:
         for line in text.splitlines()[-SHOWN_LINES:]:

@@ -213,6 +213,27 @@ matches "all is read-only still" "$(flags "$T/all")" '^ro.*noexec'
 is "numbers are the same after it" "$(stat -c %i "$A/x")" "$number"
 ok "umount" umount "$T/all" "$N"
 
+# ---- a fault of the daemon's own: it says where, and is like kill -9
+
+log=$LOG LOG=$T/crashed
+if [ -z "${OBJMIG_SANITIZED:-}" ]; then
+    ok "mount with a log of its own" umount "$A" "$B"
+    ok "the daemon ends" daemon_gone
+    ok "mount" mount_objmig one "$A" cache_size=64M,allow_other
+    echo accepted >"$A/before-the-crash"
+    kill -SEGV "$(daemon_pids)"
+    ok "a daemon that crashes ends" within 15 _no_daemon
+    matches "it says of what" "$(cat "$LOG")" 'event=crash signal=SIGSEGV'
+    matches "and where" "$(cat "$LOG")" 'stack="[^"]*mount\.objmig\+0x'
+    LOG=$log
+    ok "it is mounted again" mount_objmig one "$A" cache_size=64M,allow_other
+    is "and has what it accepted" "$(cat "$A/before-the-crash")" accepted
+    ok "two, too" mount_objmig two:deep/er "$B" cache_size=64M
+else
+    skip "a daemon that crashes says where" "sanitizers have last words of their own"
+fi
+LOG=$log
+
 # ---- umount -l: an open file is written on (G2)
 
 exec 7>"$B/after"
