@@ -24,8 +24,8 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -707,7 +707,9 @@ static void wait_for_something(struct http_engine *e)
     e->sleeping = sleep;
     mutex_unlock(&e->lock);
     if (sleep) {
-        ENSURE(curl_multi_poll(e->multi, NULL, 0, (int)ms, NULL) == CURLM_OK);
+        if (curl_multi_poll(e->multi, NULL, 0, (int)ms, NULL) != CURLM_OK) {
+            (void)poll(NULL, 0, (int)MIN(ms, (int64_t)100)); /* no memory right now: as if nothing had happened */
+        }
     }
 }
 
@@ -948,20 +950,15 @@ int http_engine_new(struct pool *workers, const char *ca_file, struct http_engin
     ENSURE(curl_share_setopt(e->share, CURLSHOPT_SHARE, CURL_LOCK_DATA_SSL_SESSION) == CURLSHE_OK);
     ENSURE(curl_multi_setopt(e->multi, CURLMOPT_PIPELINING, CURLPIPE_NOTHING) == CURLM_OK);
 
-    sigset_t all, before;
-    (void)sigfillset(&all);
-    ENSURE(pthread_sigmask(SIG_SETMASK, &all, &before) == 0);
-    int err = pthread_create(&e->thread, NULL, engine_main, e);
-    ENSURE(pthread_sigmask(SIG_SETMASK, &before, NULL) == 0);
-    if (err != 0) {
+    int err = thread_start(&e->thread, engine_main, e, "objmig-http");
+    if (err < 0) {
         curl_multi_cleanup(e->multi);
         curl_share_cleanup(e->share);
         mutex_fini(&e->lock);
         free(e->ca_file);
         free(e);
-        return -err;
+        return err;
     }
-    (void)pthread_setname_np(e->thread, "objmig-http");
     *ret = e;
     return 0;
 }

@@ -456,6 +456,9 @@ static void copy_done(struct be_op *op)
         if (gone) {
             err_set(&op->err, ERR_ABSENT, -ENOENT, "the source %s is gone", x->whole->key);
         }
+        if (x->k->want_absent || x->k->file != x->f || x->f->gen != x->gen) {
+            key_event(c, x->k, FE_CHANGE, "changed while it was sent"); /* what it is now decides for itself */
+        }
         xfer_fail(x, &op->err);
         xfer_drop(x);
         cache_unlock(c);
@@ -874,6 +877,7 @@ static void accepted(struct xfer *x)
             }
         } else if (!same && k->file == x->f && x->f != NULL && !k->want_absent) {
             /* New content over what was just committed; what of it is BASE means the new version since key_rebase. */
+            stream_landed(c, k);
             if (!extent_has(&x->f->map, EXT_BASE)) {
                 extent_source_unref(x->f->base);
                 x->f->base = NULL;
@@ -960,6 +964,9 @@ static void resolve_headed(struct be_op *op)
         k->base.has_md5 = false;
         if (ours && replaced.known && replaced.exists) {
             key_rebase(c, k, &replaced.o);
+        }
+        if (ours) {
+            stream_landed(c, k);
         }
     }
     /* A directory may have come to be by its children: no marker is somebody else's. */

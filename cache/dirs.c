@@ -558,7 +558,9 @@ static void heads_end(struct dirlist *p)
         }
         be_stat_fini(st);
     }
-    qsort(p->rows.v, p->rows.n, sizeof(*p->rows.v), rows_by_key);
+    if (p->rows.n > 1) {
+        qsort(p->rows.v, p->rows.n, sizeof(*p->rows.v), rows_by_key);
+    }
     bool all = p->sampling && posix;
     if (p->sampling) {
         CLEANUP(mem_freep) char *mark = mem_printf("foreign-attr-%u", id->id);

@@ -19,7 +19,7 @@
 #define COPY_LOCAL_MAX (64u << 20) /* bytes of LOCAL data one copy_file_range moves (rules F5) */
 #define ROW_DELAY_NS 1000000000LL  /* an open file gets its unsealed row after this long */
 
-/* A change that waits until its file's sealed row is taken back. */
+/* A change of a file; it waits while its sealed row is taken back, its bytes are fetched or its stream's commit is out. */
 struct fchange {
     struct work w;
     struct fchange *next;
@@ -29,8 +29,9 @@ struct fchange {
     struct cfile *f;
     uint64_t to_offset;
     int mode;
+    bool failed; /* the sealed row could not be taken back */
     void *copy; /* of written bytes: the caller's buffer is gone by then */
-    void (*run)(struct cache *c, struct fchange *ch);
+    void (*run)(struct cache *c, struct fchange *ch); /* called with the lock held; releases it */
 };
 
 static bool writable(const struct chandle *h)
@@ -126,12 +127,16 @@ static void change_unlock(struct cache *c, struct fchange *ch);
 static void parked_run(struct work *w)
 {
     struct fchange *ch = CONTAINER_OF(w, struct fchange, w);
-    if (ch->mode == INT32_MIN) {
-        ch->run(ch->c, ch); /* says so */
+    struct cache *c = ch->c;
+    cache_lock(c);
+    if (!ch->failed) {
+        change_unlock(c, ch); /* it may have been sealed again */
         return;
     }
-    cache_lock(ch->c);
-    change_unlock(ch->c, ch); /* it may have been sealed again */
+    creq_end_locked(c, ch->r, -EIO);
+    cache_unlock(c);
+    free(ch->copy);
+    free(ch);
 }
 
 struct unseal {
@@ -145,7 +150,7 @@ void file_unpark(struct cache *c, struct cfile *f, bool failed)
     struct fchange *next;
     for (struct fchange *ch = TAKE(f->parked); ch != NULL; ch = next) {
         next = ch->next;
-        ch->mode = failed ? INT32_MIN : ch->mode;
+        ch->failed = failed;
         pool_submit(c->workers, &ch->w);
     }
 }
@@ -171,9 +176,9 @@ static void change_unlock(struct cache *c, struct fchange *ch)
     struct cfile *f = ch->f;
     ch->c = c;
     ch->w.run = parked_run;
-    bool unseal = f->row_sealed && f->at != NULL;
-    if (!unseal && !f->hydrating) {
-        cache_unlock(c);
+    bool sent = stream_is_sent(f);
+    bool unseal = !sent && f->row_sealed && f->at != NULL;
+    if (!sent && !unseal && !f->hydrating) {
         ch->run(c, ch);
         return;
     }
@@ -201,20 +206,6 @@ static void change_unlock(struct cache *c, struct fchange *ch)
         journal_submit(c->journal, tx, by_md5 ? 0 : JTX_DURABLE, unsealed, u);
     }
     cache_unlock(c);
-}
-
-static bool change_failed(struct cache *c, struct fchange *ch)
-{
-    if (ch->mode != INT32_MIN) {
-        return false;
-    }
-    struct creq *r = ch->r;
-    cache_lock(c);
-    creq_end_locked(c, r, -EIO);
-    cache_unlock(c);
-    free(ch->copy);
-    free(ch);
-    return true;
 }
 
 /* ---- create and open ---- */
@@ -657,10 +648,6 @@ static void write_run(struct cache *c, struct fchange *ch)
     struct creq *r = ch->r;
     struct chandle *h = ch->h;
     struct cfile *f = h->file;
-    if (change_failed(c, ch)) {
-        return;
-    }
-    cache_lock(c);
     uint64_t off = h->flags & O_APPEND ? f->map.size : r->offset;
     uint64_t end;
     int status = 0;
@@ -753,10 +740,6 @@ static void truncate_run(struct cache *c, struct fchange *ch)
 {
     struct creq *r = ch->r;
     struct cfile *f = ch->f;
-    if (change_failed(c, ch)) {
-        return;
-    }
-    cache_lock(c);
     int status = 0;
     uint64_t size = r->size;
     if (size != f->map.size) {
@@ -797,8 +780,7 @@ void file_truncate(struct cache *c, struct creq *r, struct chandle *h, uint64_t 
     r->data = NULL;
     cache_lock(c);
     if (size == 0 && ch->f->row_sealed && ch->f->map.size > 0) {
-        cache_unlock(c); /* like O_TRUNC: the sealed row stays */
-        truncate_run(c, ch);
+        truncate_run(c, ch); /* like O_TRUNC: the sealed row stays */
         return;
     }
     change_unlock(c, ch);
@@ -810,10 +792,6 @@ static void copy_run(struct cache *c, struct fchange *ch)
 {
     struct creq *r = ch->r;
     struct cfile *src = ch->from->file, *dst = ch->f;
-    if (change_failed(c, ch)) {
-        return;
-    }
-    cache_lock(c);
     uint64_t off = r->offset, to = ch->to_offset, len = r->size, end;
     int status = 0;
     r->done_bytes = 0;
@@ -928,10 +906,6 @@ static void fallocate_run(struct cache *c, struct fchange *ch)
 {
     struct creq *r = ch->r;
     struct cfile *f = ch->f;
-    if (change_failed(c, ch)) {
-        return;
-    }
-    cache_lock(c);
     int status = 0;
     bool keep = ch->mode & FALLOC_FL_KEEP_SIZE;
     uint64_t end;

@@ -482,6 +482,7 @@ void orphans_free(struct cache *c);
 /* Files larger than the spool: finished parts go out while the file is written (rules C8). */
 void stream_consider(struct cache *c, struct cfile *f); /* it grew: start streaming, or send what is complete */
 void stream_poke(struct cache *c, struct cfile *f);     /* it was sealed */
+bool stream_is_sent(const struct cfile *f);             /* its commit is out: no byte can be added until it is decided */
 
 /* ---- sched.c ---- */
 void *sched_main(void *arg);

@@ -31,7 +31,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <string.h>
@@ -720,14 +719,8 @@ int journal_boot_settled(struct journal *j)
 
 static int start_thread(struct journal *j)
 {
-    /* Signals are for the thread that was made to take them. */
-    sigset_t all, before;
-    (void)sigfillset(&all);
-    ENSURE(pthread_sigmask(SIG_SETMASK, &all, &before) == 0);
-    int err = pthread_create(&j->thread, NULL, writer_main, j);
-    ENSURE(pthread_sigmask(SIG_SETMASK, &before, NULL) == 0);
+    int err = thread_start(&j->thread, writer_main, j, "journal");
     if (err == 0) {
-        (void)pthread_setname_np(j->thread, "journal");
         j->started = true;
     }
     return -err;

@@ -250,7 +250,7 @@ static bool all_cut(struct xfer *x)
 void parts_pump_locked(struct xfer *x)
 {
     struct cache *c = x->c;
-    if (xfer_stopped(x)) {
+    if (xfer_stopped(x) || x->committing) {
         return;
     }
     if (x->stream) {
@@ -279,6 +279,7 @@ void parts_pump_locked(struct xfer *x)
         pool_submit(c->workers, &j->w);
     }
     if (x->done_parts == x->n_parts && x->in_flight_parts == 0 && all_cut(x) && x->n_parts > 0) {
+        x->committing = true;
         xfer_hold(x);
         xfer_next(x, commit_begin);
     }
@@ -486,6 +487,7 @@ static void hash_in_order(struct part_job *j)
         return;
     }
     x->hashing = true;
+    xfer_hold(x); /* the part it came with may end, and be the last */
     for (;;) {
         unsigned i = x->k->up.hash_next;
         struct part_job *n = i < x->n_parts ? x->parts[i] : NULL;
@@ -524,6 +526,9 @@ static void hash_in_order(struct part_job *j)
         part_end(waiting[i], &e);
     }
     free(waiting);
+    cache_lock(c);
+    xfer_drop(x);
+    cache_unlock(c);
 }
 
 struct part_gather {
@@ -901,8 +906,26 @@ void stream_poke(struct cache *c, struct cfile *f)
 {
     mutex_assert_held(&c->lock);
     struct ckey *k = f->at;
-    if (k != NULL && k->x != NULL && k->x->stream && k->x->n_parts + k->x->plan.n_parts > 0) {
+    if (k != NULL && k->x != NULL && k->x->stream && k->x->n_parts + k->x->plan.n_parts > 0 && !stream_is_sent(f)) {
+        k->x->committing = k->x->waiting_commit = false;
         k->x->gen = f->gen;
         parts_pump_locked(k->x);
+    }
+}
+
+bool stream_is_sent(const struct cfile *f)
+{
+    const struct ckey *k = f->at;
+    return f->streaming && k != NULL &&
+           (k->state == FS_COMMITTING || k->state == FS_UNKNOWN || (k->x != NULL && k->x->committing && !k->x->waiting_commit));
+}
+
+void stream_landed(struct cache *c, struct ckey *k)
+{
+    mutex_assert_held(&c->lock);
+    struct cfile *f = k->want_absent ? NULL : k->file;
+    if (f != NULL && f->streaming && k->base.exists) {
+        file_to_base(c, f, &k->base);
+        f->streaming = false;
     }
 }

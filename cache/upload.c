@@ -109,12 +109,29 @@ static void xfer_free(struct xfer *x)
     free(x);
 }
 
+static void memory_unwait(struct xfer *x)
+{
+    struct cache *c = x->c;
+    struct xfer **pp = &c->mem_waiters;
+    while (*pp != x) {
+        pp = &(*pp)->mem_next;
+    }
+    *pp = x->mem_next;
+    if (c->mem_waiters_tail == &x->mem_next) {
+        c->mem_waiters_tail = pp;
+    }
+    x->mem_waiting = false;
+}
+
 /* Takes the transfer off its slot. Locked; x is gone after it. */
 static void xfer_end(struct xfer *x)
 {
     struct cache *c = x->c;
     struct ckey *k = x->k;
     ENSURE(x->outstanding == 0 && k->x == x);
+    if (x->mem_waiting) { /* for a part that is not sent any more, another having failed */
+        memory_unwait(x);
+    }
     k->x = NULL;
     pause_ends(x);
     k->pins--;
@@ -128,6 +145,9 @@ static void xfer_end(struct xfer *x)
         memory_give(c, x->mem);
     }
     if (x->f != NULL) {
+        if (x->stream) {
+            file_unpark(c, x->f, false); /* what waited for its commit */
+        }
         file_unref(c, x->f);
     }
     xfer_free(x);
@@ -276,15 +296,7 @@ void xfer_call_off(struct cache *c, struct ckey *k)
     }
     x->called_off = true;
     if (x->mem_waiting) {
-        struct xfer **pp = &c->mem_waiters;
-        while (*pp != x) {
-            pp = &(*pp)->mem_next;
-        }
-        *pp = x->mem_next;
-        if (c->mem_waiters_tail == &x->mem_next) {
-            c->mem_waiters_tail = pp;
-        }
-        x->mem_waiting = false;
+        memory_unwait(x);
         parts_wake(x);
     }
     if (x->outstanding == 0) {
@@ -714,6 +726,14 @@ void xfer_prepare(struct xfer *x)
 
 static void fill_put(struct xfer *x);
 
+/* Sources are counted under the lock. */
+static void let_go(struct cache *c, struct extent_source *s)
+{
+    cache_lock(c);
+    extent_source_unref(s);
+    cache_unlock(c);
+}
+
 void xfer_make_plan(struct xfer *x)
 {
     struct cache *c = x->c;
@@ -740,21 +760,21 @@ void xfer_make_plan(struct xfer *x)
     cache_unlock(c);
     /* PUT and COPY replace metadata: what the target had and nobody changed must be known first. A skip needs nothing. */
     if (equal && fresh && meta_same) {
-        extent_source_unref(base_src);
+        let_go(c, base_src);
         xfer_finish_skip(x, "the target already is this");
         return;
     }
     bool stale = equal && !fresh; /* one look is cheaper than all the bytes */
     if ((!meta_known || stale) && !x->headed_target && !(base.known && !base.exists)) {
-        extent_source_unref(base_src);
+        let_go(c, base_src);
         stat_of(x, x->id, k->key, head_target_done);
         return;
     }
     bool can = x->whole != NULL && (x->id->caps & BE_CAP_COPY) && source_can_copy(x, x->whole);
     bool small = x->map.size <= x->id->conf->small_file_threshold && x->map.size <= max_buffer;
     if (x->whole != NULL && !x->have_src_meta && (can || !small || x->map.size == 0)) { /* else the GET brings it */
-        extent_source_unref(base_src);
         cache_lock(c);
+        extent_source_unref(base_src);
         struct cident *sid = ident_find(c, x->whole->remote);
         cache_unlock(c);
         if (sid == NULL || sid->be == NULL) {

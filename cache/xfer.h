@@ -44,6 +44,7 @@ struct xfer {
     bool stray;         /* the request was repeated, and the first may still arrive */
     bool found;         /* and found that the lost request had arrived */
     bool ended;         /* L: the slot's state is settled; only the transfer itself is to go */
+    bool committing;    /* L: all parts are there; nothing is added */
     bool waiting_commit; /* L: all is ready, but somebody still reads what would be replaced */
     bool big;
     bool stream;        /* parts of a file that is still written (L: grows) */
@@ -156,6 +157,7 @@ void parts_free(struct xfer *x);
 void parts_wake(struct xfer *x);       /* memory came free, or a stream grew; locked */
 
 /* ---- commit.c ---- */
+void stream_landed(struct cache *c, struct ckey *k); /* what was sent is the slot's base; only attributes can have changed since */
 void commit_begin(struct xfer *x);     /* everything is at hand: the row, then the request */
 void commit_retry_locked(struct xfer *x); /* a reader went: look again */
 void resolve_begin(struct xfer *x);    /* UNKNOWN */

@@ -326,7 +326,6 @@ void daemon_attached(struct daemon_state *d, struct attach_ticket *t, bool ok)
         attachment_unlink_locked(d, t->a);
         gone = t->a;
     }
-    t->fs->attaching--;
     mutex_unlock(&d->lock);
     if (gone != NULL) {
         if (t->fs->direct) {
@@ -334,6 +333,9 @@ void daemon_attached(struct daemon_state *d, struct attach_ticket *t, bool ok)
         }
         attachment_free(gone);
     }
+    mutex_lock(&d->lock);
+    t->fs->attaching--; /* from here on it may be gone */
+    mutex_unlock(&d->lock);
     *t = (struct attach_ticket){0};
     daemon_wake(d);
 }

@@ -62,7 +62,8 @@ struct fs {
     bool direct;        /* mounted on a user's directory itself */
     bool root_mounted;  /* our own mount of it exists; atomic */
     bool cut_off;       /* it ended under writers; set before on_end runs, read after */
-    bool ended;         /* the loop has returned; lock: daemon */
+    bool loop_ended;    /* the kernel's connection is over; atomic */
+    bool ended;         /* and the session wound up; lock: daemon */
     unsigned attaching; /* helpers between asking and mounting; lock: daemon */
     unsigned dev_major, dev_minor;
     char *mountpoint;

@@ -167,6 +167,13 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
     cache_getattr(op->fs->cache, &op->r);
 }
 
+/* As far as 64 bits of nanoseconds go: the year 2262, as file systems with less do it. */
+static int64_t ns_of(const struct timespec *t)
+{
+    const int64_t most = INT64_MAX / 1000000000 - 1;
+    return MAX(MIN((int64_t)t->tv_sec, most), -most) * 1000000000 + t->tv_nsec;
+}
+
 static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
                        struct fuse_file_info *fi)
 {
@@ -208,7 +215,7 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to
         op->r.attr.mtime_ns = time_wall_ns();
     } else if (to_set & FUSE_SET_ATTR_MTIME) {
         mask |= CSET_MTIME;
-        op->r.attr.mtime_ns = (int64_t)attr->st_mtim.tv_sec * 1000000000 + attr->st_mtim.tv_nsec;
+        op->r.attr.mtime_ns = ns_of(&attr->st_mtim);
     }
     fop_begin(op);
     if (mask == 0) { /* the access time alone: not kept */

@@ -69,6 +69,7 @@ static void *loop_main(void *arg)
     fuse_loop_cfg_set_max_threads(config, THREADS);
     fuse_loop_cfg_set_idle_threads(config, THREADS);
     int r = fuse_session_loop_mt(fs->se, config);
+    __atomic_store_n(&fs->loop_ended, true, __ATOMIC_RELEASE);
     fuse_loop_cfg_destroy(config);
     if (r < 0) {
         log_warn("session", "event=loop-ended status=%d", r);
@@ -257,6 +258,9 @@ void session_drop_root(struct fs *fs)
 bool session_abort(struct fs *fs)
 {
     static const char dir[] = "/sys/fs/fuse/connections";
+    if (__atomic_load_n(&fs->loop_ended, __ATOMIC_ACQUIRE)) {
+        return true; /* the kernel may have given its number to another connection: that one is not ours */
+    }
     CLEANUP(mem_freep) char *path = mem_printf("%s/%u/abort", dir, fs->dev_minor);
     int fd = open(path, O_WRONLY | O_CLOEXEC);
 

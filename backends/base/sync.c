@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <time.h>
 
 #include "mem.h"
@@ -191,6 +192,26 @@ static void stop_threads(struct pool *p)
     free(p);
 }
 
+int thread_start(pthread_t *ret, void *(*fn)(void *arg), void *arg, const char *name)
+{
+    /* The kernel ends a process at once whose thread has its own fault blocked: nobody would learn where it was. */
+    static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS};
+    sigset_t most, before;
+    (void)sigfillset(&most);
+    for (size_t i = 0; i < ARRAY_LEN(faults); i++) {
+        (void)sigdelset(&most, faults[i]);
+    }
+    ENSURE(pthread_sigmask(SIG_SETMASK, &most, &before) == 0);
+    int err = pthread_create(ret, NULL, fn, arg);
+    ENSURE(pthread_sigmask(SIG_SETMASK, &before, NULL) == 0);
+    if (err == 0) {
+        char shown[16]; /* the kernel's limit */
+        (void)snprintf(shown, sizeof(shown), "%s", name);
+        (void)pthread_setname_np(*ret, shown);
+    }
+    return -err;
+}
+
 int pool_new(struct pool **ret_pool, unsigned n_threads, const char *name)
 {
     ENSURE(n_threads > 0 && n_threads <= 1024);
@@ -200,28 +221,14 @@ int pool_new(struct pool **ret_pool, unsigned n_threads, const char *name)
     cond_init(&p->idle);
     p->tail = &p->head;
 
-    /* Signals are for the thread that was made to take them: a worker inherits a full mask. */
-    sigset_t all, before;
-    (void)sigfillset(&all);
-    ENSURE(pthread_sigmask(SIG_SETMASK, &all, &before) == 0);
     int err = 0;
     while (p->n_threads < n_threads && err == 0) {
-        err = pthread_create(&p->threads[p->n_threads], NULL, worker_main, p);
-        if (err == 0) {
-            char short_name[16]; /* the kernel's limit */
-            size_t i = 0;
-            for (; i + 1 < sizeof(short_name) && name[i] != '\0'; i++) {
-                short_name[i] = name[i];
-            }
-            short_name[i] = '\0';
-            (void)pthread_setname_np(p->threads[p->n_threads], short_name);
-            p->n_threads++;
-        }
+        err = thread_start(&p->threads[p->n_threads], worker_main, p, name);
+        p->n_threads += err == 0;
     }
-    ENSURE(pthread_sigmask(SIG_SETMASK, &before, NULL) == 0);
     if (err != 0) {
         stop_threads(p);
-        return -err;
+        return err;
     }
     *ret_pool = p;
     return 0;

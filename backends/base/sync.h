@@ -43,6 +43,10 @@ bool cond_wait_until(struct cond *c, struct mutex *m, int64_t deadline_ns);
 void cond_signal(struct cond *c);
 void cond_broadcast(struct cond *c);
 
+/* pthread_create for a thread of ours: signals are for the thread that was made to take them, but its own faults end the
+ * process as everywhere. name: 15 characters of it show. Returns 0 or -errno. */
+int thread_start(pthread_t *ret, void *(*fn)(void *arg), void *arg, const char *name);
+
 int64_t time_mono_ns(void);
 int64_t time_wall_ns(void);
 

@@ -701,6 +701,143 @@ static void closed_in_the_middle(void **state)
     assert_at(fx, 0, "f", "two");
 }
 
+static void *flusher(void *arg)
+{
+    void **a = arg;
+    assert_int_equal(fx_flush(a[0], a[1]), 0);
+    return NULL;
+}
+
+/* One writer of a file larger than the spool has closed it and its commit is out; what another adds comes after it. */
+static void stream_two_writers(void **state)
+{
+    struct fx *fx = *state;
+    const size_t max = 256 * (size_t)FX_THRESHOLD;
+    char *bytes = mem_zalloc(max), *got = mem_zalloc(max);
+    size_t len = 0;
+    struct chandle *h, *h2;
+    fx_pattern(bytes, max, 0, 1);
+    fx_close(fx);
+    fx->opt.cache_size = 16 * (uint64_t)FX_THRESHOLD;
+    fx_open(fx);
+    fx_delay(fx, 0, BE_MP_COMMIT, 0, 1, 800);
+    assert_int_equal(fx_create(fx, 0, "f", &h), 0);
+    while (fx_calls(fx, 0, BE_MP_PART) < 8) {
+        assert_int_equal(fx_write(fx, h, len, bytes + len, FX_THRESHOLD), 0);
+        len += FX_THRESHOLD;
+    }
+    assert_int_equal(fx_openf(fx, 0, "f", O_WRONLY, &h2), 0);
+    pthread_t t;
+    void *a[2] = {fx, h};
+    assert_int_equal(pthread_create(&t, NULL, flusher, a), 0);
+    while (fx_calls(fx, 0, BE_MP_COMMIT) < 1) {
+        fx_sleep_ms(2);
+    }
+    assert_int_equal(fx_write(fx, h2, len, bytes + len, 1000), 0);
+    len += 1000;
+    assert_int_equal(fx_flush(fx, h2), 0);
+    assert_int_equal(pthread_join(t, NULL), 0);
+    assert_int_equal(fx_end(fx, h), 0);
+    assert_int_equal(fx_end(fx, h2), 0);
+    ends_clean(fx);
+    assert_int_equal(fx_at(fx, 0, "f", got, max), len);
+    assert_memory_equal(got, bytes, len);
+    assert_int_equal(fx_at_uploads(fx, 0), 0);
+    free(bytes);
+    free(got);
+}
+
+/* Its mode is changed meanwhile: it is no reason to send a byte again, or to lose one. */
+static void stream_chmod_while_sent(void **state)
+{
+    struct fx *fx = *state;
+    for (int lost = 0; lost < 2; lost++) {
+        const size_t max = 256 * (size_t)FX_THRESHOLD;
+        char *bytes = mem_zalloc(max), *got = mem_zalloc(max);
+        size_t len = 0;
+        struct chandle *h;
+        const char *key = lost ? "g" : "f";
+        fx_pattern(bytes, max, 0, 1);
+        fx_close(fx);
+        fx->opt.cache_size = 16 * (uint64_t)FX_THRESHOLD;
+        fx_open(fx);
+        if (lost) {
+            fx_fault(fx, 0, BE_MP_COMMIT, 0, 1, -EIO, ERR_TRANSIENT, true);
+            fx_delay(fx, 0, BE_STAT, 0, 100, 300);
+        } else {
+            fx_delay(fx, 0, BE_MP_COMMIT, 0, 1, 500);
+        }
+        assert_int_equal(fx_create(fx, 0, key, &h), 0);
+        while (fx_calls(fx, 0, BE_MP_PART) < 8) {
+            assert_int_equal(fx_write(fx, h, len, bytes + len, FX_THRESHOLD), 0);
+            len += FX_THRESHOLD;
+        }
+        pthread_t t;
+        void *a[2] = {fx, h};
+        assert_int_equal(pthread_create(&t, NULL, flusher, a), 0);
+        while (fx_calls(fx, 0, BE_MP_COMMIT) < 1) {
+            fx_sleep_ms(2);
+        }
+        unsigned parts = fx_calls(fx, 0, BE_MP_PART);
+        assert_int_equal(fx_setattr(fx, 0, key, CSET_MODE, &(struct cattr){.mode = S_IFREG | 0640}), 0);
+        assert_int_equal(pthread_join(t, NULL), 0);
+        assert_int_equal(fx_end(fx, h), 0);
+        ends_clean(fx);
+        assert_int_equal(fx_at(fx, 0, key, got, max), len);
+        assert_memory_equal(got, bytes, len);
+        assert_int_equal(fx_calls(fx, 0, BE_MP_PART), parts);
+        CLEANUP(mem_freep) char *mode = fx_at_meta(fx, 0, key, "meta-mode");
+        assert_string_equal(mode, "33184"); /* 0100640 */
+        free(bytes);
+        free(got);
+    }
+}
+
+/* Two large files share the memory; a part of one fails while it waits for memory for the next: it waits no more. */
+static void failed_while_it_waits_for_memory(void **state)
+{
+    struct fx *fx = *state;
+    const size_t n = 40 * (size_t)FX_THRESHOLD;
+    char *p = mem_zalloc(n);
+    fx_pattern(p, n, 0, 1);
+    fx_close(fx);
+    fx->opt.memory = 32 * (uint64_t)FX_THRESHOLD; /* as by default: 16 parts */
+    fx_open(fx);
+    fx_delay(fx, 0, BE_MP_PART, 0, 15, 300);
+    be_fault_add(fx->fault[0], &(struct be_fault_rule){
+                                   .kind = BE_MP_PART, .times = 1, .status = -EIO, .cls = ERR_TRANSIENT, .delay_ms = 700});
+    fx_delay(fx, 0, BE_MP_PART, 0, 15, 800);
+    assert_int_equal(fx_put(fx, 0, "a", p, n), 0);
+    cache_hurry(fx->c, NULL);
+    while (fx_calls(fx, 0, BE_MP_PART) < 16) {
+        fx_sleep_ms(2);
+    }
+    assert_int_equal(fx_put(fx, 0, "b", p, n), 0);
+    cache_hurry(fx->c, NULL);
+    ends_clean(fx);
+    for (int b = 0; b < 2; b++) {
+        CLEANUP(mem_freep) char *got = mem_zalloc(n);
+        assert_int_equal(fx_at(fx, 0, b ? "b" : "a", got, n), n);
+        assert_memory_equal(got, p, n);
+    }
+    free(p);
+}
+
+/* Every look at a directory of somebody else's objects fails: they show as their listing has them. */
+static void no_look_succeeds(void **state)
+{
+    struct fx *fx = *state;
+    fx_close(fx);
+    fx->opt.attr = CACHE_ATTR_HEAD;
+    fx_open(fx);
+    fx_at_put(fx, 0, "d/one", "1");
+    fx_at_put(fx, 0, "d/two", "22");
+    fx_fault(fx, 0, BE_STAT, 0, 2, -ENOENT, ERR_ABSENT, false);
+    CLEANUP(mem_freep) char *names = fx_ls(fx, 0, "d/");
+    assert_string_equal(names, "one two");
+    assert_int_equal(fx_calls(fx, 0, BE_STAT), 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -712,7 +849,8 @@ int main(void)
         T(superseded_upload_is_aborted),
         T(refused_key_others_go_on), T(report_of_odd_keys), T(blocked_file_moves_and_goes), T(altered_on_the_way), T(source_changes_whole),
         T(source_changes_part), T(source_gone), T(foreign_writer), T(foreign_writer_without_conditions), T(foreign_version_of_moved), T(late_requests),
-        T(streamed_then_truncated), T(closed_in_the_middle),
+        T(streamed_then_truncated), T(closed_in_the_middle), T(stream_two_writers), T(stream_chmod_while_sent),
+        T(failed_while_it_waits_for_memory), T(no_look_succeeds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

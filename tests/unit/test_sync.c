@@ -221,12 +221,33 @@ static void test_pool_deadlock(void **state)
     assert_true(aborts(deadlock, NULL));
 }
 
+static void *mask_of(void *arg)
+{
+    (void)pthread_sigmask(SIG_SETMASK, NULL, arg);
+    return NULL;
+}
+
+/* A thread's own fault must reach the handler that tells of it. */
+static void test_thread_signals(void **state)
+{
+    pthread_t t;
+    sigset_t mask, before, after;
+    (void)pthread_sigmask(SIG_SETMASK, NULL, &before);
+    assert_int_equal(thread_start(&t, mask_of, &mask, "a-name-longer-than-fifteen"), 0);
+    assert_int_equal(pthread_join(t, NULL), 0);
+    (void)pthread_sigmask(SIG_SETMASK, NULL, &after);
+    assert_true(sigismember(&mask, SIGTERM) && sigismember(&mask, SIGINT) && sigismember(&mask, SIGHUP));
+    assert_false(sigismember(&mask, SIGSEGV) || sigismember(&mask, SIGBUS) || sigismember(&mask, SIGABRT));
+    assert_int_equal(sigismember(&before, SIGTERM), sigismember(&after, SIGTERM));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ranks),      cmocka_unit_test(test_deadline),
         cmocka_unit_test(test_cond),       cmocka_unit_test(test_pool),
         cmocka_unit_test(test_pool_order), cmocka_unit_test(test_pool_deadlock),
+        cmocka_unit_test(test_thread_signals),
     };
     return cmocka_run_group_tests_name("sync", tests, NULL, NULL);
 }
