@@ -1,6 +1,7 @@
 #!/bin/bash
 # Random operations on mounted files, checked against memory; then the objects themselves, after a mount with an empty cache.
-# OBJMIG_SEED picks the operations (the default changes nothing from run to run), OBJMIG_OPS their number.
+# OBJMIG_SEED picks the operations (the default changes nothing from run to run), OBJMIG_OPS their number; OBJMIG_OPTIONS are more
+# options of the mount (memory=16M,list_ttl=0: hardly any cache).
 # timeout: 400
 . "$(dirname "$0")/../lib/lib.sh"
 need_fuse
@@ -11,13 +12,13 @@ SEED=${OBJMIG_SEED:-1} OPS=${OBJMIG_OPS:-5000}
 start_cos
 conf_cos cos bigFileUploadPartSize=1048576 smallFileThreshold=1048576
 conf_local local "$T/data"
-OPTIONS=writeback_delay=0.05,list_ttl=1
+OPTIONS=writeback_delay=0.05,list_ttl=1${OBJMIG_OPTIONS:+,$OBJMIG_OPTIONS}
 
 # exercise NAME SEED OPS MAXLEN FSYNC FILE FILE: and what the provider holds in the end.
 exercise() {
     local name=$1 seed=$2 ops=$3 len=$4 sync=$5 a=$6 b=$7
     mkdir -p "$T/want"
-    ( cd "$T/want" && timeout 150 "$EXERCISER" -s "$seed" -n "$ops" -l "$len" -f "$sync" "$MNT/$a" "$MNT/$b" ) >"$T/exerciser.txt" 2>&1
+    ( cd "$T/want" && timeout $((150 + OPS / 20)) "$EXERCISER" -s "$seed" -n "$ops" -l "$len" -f "$sync" "$MNT/$a" "$MNT/$b" ) >"$T/exerciser.txt" 2>&1
     local rc=$?
     if [ $rc != 0 ]; then
         # The newest operation is the last line.
