@@ -787,7 +787,7 @@ static void accepted(struct xfer *x)
     k->base.seen_ns = time_mono_ns();
     if (x->found) {
         k->settle_ns = 0; /* the request that was lost has landed: no other is out */
-    } else if (x->stray && !(x->f != NULL && x->f->is_marker)) {
+    } else if (x->stray) {
         /* Repeating it did no harm; after something else, the first one would (rules B1). A commit of parts cannot come
          * twice. */
         k->settle_ns = k->base.seen_ns + (int64_t)x->id->conf->request_timeout_ms * 1000000LL;

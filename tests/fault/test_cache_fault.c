@@ -130,6 +130,15 @@ static void repeated_request_may_still_arrive(void **state)
     ends_clean(fx);
     assert_true(time_mono_ns() - sent > 300 * INT64_C(1000000));
     assert_at(fx, 0, "f", "two");
+    be_fault_add(fx->fault[0], &put);
+    assert_int_equal(fx_mkdir(fx, 0, "d/"), 0); /* a directory would come back, too */
+    ends_clean(fx);
+    assert_at(fx, 0, "d/", "");
+    sent = time_mono_ns();
+    assert_int_equal(fx_rmdir(fx, 0, "d/"), 0);
+    ends_clean(fx);
+    assert_true(time_mono_ns() - sent > 300 * INT64_C(1000000));
+    assert_at(fx, 0, "d/", NULL);
 }
 
 /* b is open and holds an unfinished copy of a, taken while b's earlier content was on its way: an fsync of a new a does not
