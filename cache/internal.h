@@ -273,6 +273,7 @@ struct cache {
     struct cdirnode **dirs;
     size_t n_dir_buckets, n_dirs;
     struct cfile *lru_head, *lru_tail; /* CLEAN files with spool bytes, least recently used first */
+    size_t n_lru;
 
     uint64_t next_seq, next_spool_id;
     struct spool_drop *drops;         /* spool files to go, since the lock was taken */

@@ -838,6 +838,7 @@ void file_lru_remove(struct cache *c, struct cfile *f)
         return;
     }
     f->spool_clean = false;
+    c->n_lru--;
     if (f->lru_prev != NULL) {
         f->lru_prev->lru_next = f->lru_next;
     } else {
@@ -863,6 +864,7 @@ void file_lru_touch(struct cache *c, struct cfile *f)
         c->lru_head = f;
     }
     c->lru_tail = f;
+    c->n_lru++;
 }
 
 void file_evict(struct cache *c, struct cfile *f)

@@ -12,6 +12,7 @@
 #define TICK_NS 1000000000LL
 #define SYNC_PAUSE_NS 50000000LL     /* at least, between two syncs of the spool that deletions wait for */
 #define DIRTY_ROW_MAX 64             /* unsealed rows journaled a tick */
+#define CLEAN_MAX 1024               /* files at the provider whose bytes stay in the spool: each holds its slot in memory */
 
 /* No object is deleted while what was accepted before may be in memory only: the last copy of it could be there (a move by read
  * and write), and the deletion would outlive a power cut. What is not at the provider can go at once. */
@@ -117,10 +118,10 @@ static int64_t scan(struct cache *c, int64_t now)
 }
 
 /* Clean bytes are only a cache: they go first. */
-static void make_room(struct cache *c)
+static void make_room(struct cache *c, size_t keep)
 {
     struct cfile *next;
-    for (struct cfile *f = c->lru_head; f != NULL; f = next) {
+    for (struct cfile *f = c->lru_head; f != NULL && c->n_lru > keep; f = next) {
         next = f->lru_next;
         if (f->io_users == 0 && f->base != NULL && f->parked == NULL) {
             file_evict(c, f);
@@ -132,7 +133,7 @@ static void space(struct cache *c, int64_t now)
 {
     bool high = spool_high(c->spool);
     if (high) {
-        make_room(c);
+        make_room(c, 0);
         for (struct ckey *k = c->dirty_head; k != NULL; k = k->dirty_next) {
             if (k->file != NULL && !k->file->sealed && !k->want_absent) {
                 stream_consider(c, k->file);
@@ -269,6 +270,7 @@ void *sched_main(void *arg)
             next_tick = now + TICK_NS;
             deadlines(c, now);
             sweep(c, &sweep_pos);
+            make_room(c, CLEAN_MAX);
             dirs_trim(c);
             orphans_retry(c, now);
             sync_spool(c, false);

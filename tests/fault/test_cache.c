@@ -1,6 +1,7 @@
 /* What the cache promises while nothing fails: content, order, names, metadata. */
 #include "harness.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -764,6 +765,42 @@ static void reader_of_replaced(void **state)
     assert_at(fx, 0, "f", "newer!");
 }
 
+static unsigned spool_files(struct fx *fx)
+{
+    CLEANUP(mem_freep) char *path = mem_printf("%s/cache/tmp", fx->dir);
+    unsigned n = 0;
+    DIR *d = opendir(path);
+    assert_non_null(d);
+    for (struct dirent *e; (e = readdir(d)) != NULL;) {
+        n += e->d_type == DT_REG;
+    }
+    closedir(d);
+    return n;
+}
+
+/* However many files go through, memory does not grow with them: of the finished ones only the newest keep their bytes here. */
+static void few_finished_stay(void **state)
+{
+    struct fx *fx = *state;
+    const unsigned n = 1500;
+    char key[32];
+    for (unsigned i = 0; i < n; i++) {
+        snprintf(key, sizeof(key), "d/%u", i);
+        fx_text(fx, 0, key, key);
+    }
+    assert_int_equal(spool_files(fx), n);
+    fx_idle(fx);
+    for (int ms = 0; spool_files(fx) > 1024; ms += 20) {
+        assert_true(ms < 20000);
+        fx_sleep_ms(20);
+    }
+    assert_true(spool_files(fx) > 900);
+    for (unsigned i = 0; i < n; i += 99) {
+        snprintf(key, sizeof(key), "d/%u", i);
+        assert_true(fx_is(fx, 0, key, key));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -773,7 +810,7 @@ int main(void)
         T(unlinked), T(renamed_while_sent), T(directories), T(pending_names_are_listed), T(removed_stays_removed), T(directory_modes), T(late_listing), T(listing_interrupted), T(attributes), T(one_identity_twice),
         T(fsync_waits), T(discarded), T(copy_fails_for_good), T(copy_of_local_fails_for_good), T(copy_of_local_stays_open), T(rename_fails_for_good),
         T(overwrite_after_failed_copy), T(overwrite_waits_for_copy), T(chain_of_moves), T(moved_tree_is_whole), T(swap_by_copies),
-        T(swap_by_moves), T(exchange), T(exchange_while_open), T(reader_of_replaced),
+        T(swap_by_moves), T(exchange), T(exchange_while_open), T(reader_of_replaced), T(few_finished_stay),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
