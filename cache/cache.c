@@ -211,6 +211,7 @@ static void cache_free(struct cache *c)
     }
     free(c->keys);
     orphans_free(c);
+    prefetch_end(c);
     dirs_free_all(c);
     while (c->remotes != NULL) {
         struct cache_remote *r = c->remotes;

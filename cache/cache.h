@@ -32,6 +32,8 @@ struct cache_options {
     unsigned wait_timeout_ms;    /* bound of fsync and of waiting for space; default 300000 */
     bool close_remote;           /* -o close=remote */
     bool conflict_check;         /* -o conflict=check */
+    /* The inode number readdir shows of a name in a directory: programs read trees in that order. NULL: there are none. */
+    uint64_t (*number)(const char *identity, bool dir, const char *prefix, const char *rest, size_t rest_len);
     enum cache_attr { CACHE_ATTR_AUTO, CACHE_ATTR_LIST, CACHE_ATTR_HEAD } attr;
     enum cache_dirmarker { CACHE_DIRMARKER_EMPTY, CACHE_DIRMARKER_ALWAYS, CACHE_DIRMARKER_NEVER } dirmarker;
     uint32_t uid, gid;           /* of what carries no owner of its own */

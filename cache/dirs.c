@@ -731,7 +731,13 @@ static void page_merge(struct dirlist *p)
     }
     bool more = op->status == 0 && p->l.next_cursor != NULL && !c->closing;
     d->listing = more; /* before the waiters: they may start the next one */
+    if (!more) {
+        prefetch_list_ended(d);
+    }
     dir_waiters_try(c, d);
+    if (d->complete && !d->listing) {
+        prefetch_listed(c, d);
+    }
     if (more) {
         d->page_sent_ns = time_mono_ns();
     } else {

@@ -36,6 +36,15 @@ struct cver {
     uint8_t md5[16];
 };
 
+enum walk_kind { WALK_FILES, WALK_DIRS, WALK_KINDS };
+
+/* How trees of a remote are walked just now. */
+struct walk_now {
+    int order;
+    unsigned window;
+    int64_t until_ns; /* monotonic; in the past: nobody walks */
+};
+
 /* One bucket: everything of one identity shares keys, order and ledger. */
 struct cident {
     struct cident *next;
@@ -54,6 +63,9 @@ struct cident {
     struct errinfo pause_err;  /* why; class NONE: not paused */
     const struct xfer *probe;  /* the one transfer that tries whether the pause may end */
     unsigned in_flight_small, in_flight_big;
+    /* prefetch.c */
+    struct walk_now walks[WALK_KINDS];
+    unsigned reads_ahead, lists_ahead; /* under way */
 };
 
 struct cache_remote {
@@ -244,6 +256,9 @@ struct cdirnode {
     struct creq *waiters;   /* lookups and readdirs: looked at again with every page */
     unsigned refs;          /* cdirs, slots that changed, and the running listing */
     int under_way;          /* of those slots: with a change still to be made at the provider */
+    struct cwalk *walks[WALK_KINDS]; /* who reads its names in an order: prefetch.c */
+    bool walked_to;  /* opened, or about to be */
+    bool list_ahead; /* the listing under way is one that nobody asked for yet */
     size_t len;
     char prefix[];
 };
@@ -285,6 +300,10 @@ struct cache {
     struct xfer *mem_waiters, **mem_waiters_tail;
     struct chunk *chunk_head, *chunk_tail; /* all read chunks, LRU */
     uint64_t chunk_bytes;
+    struct chunk *ahead[1024];           /* of files nobody has opened yet, by key */
+    uint64_t ahead_bytes;
+    unsigned n_ahead;
+    struct cwalk *walks;
     struct orphan *orphans; /* aborts not yet confirmed */
     unsigned active_xfers;
     unsigned async; /* listings, stats, chunks in flight: close waits for them */
@@ -464,7 +483,19 @@ int meta_value_decode(const char *s, struct buf *out);
 void reader_read(struct cache *c, struct creq *r, struct cfile *f);
 void reader_drop(struct cache *c, struct cfile *f); /* idle chunks of the file */
 void reader_stale(struct cache *c); /* tries stale_reads again; locked */
-void reader_trim(struct cache *c, uint64_t need);
+/* A small object in one piece, for who opens it next. False: not now, there is no room or enough under way. */
+bool reader_fetch_ahead(struct cache *c, struct cident *id, struct extent_source *src);
+void reader_forget_ahead(struct cache *c, int64_t before_ns); /* what came before that and nobody read */
+
+/* ---- prefetch.c. All locked. ---- */
+void prefetch_read(struct cache *c, const struct ckey *k);     /* its first bytes are being read */
+void prefetch_opened(struct cache *c, struct cdirnode *d);     /* to be listed */
+void prefetch_listed(struct cache *c, struct cdirnode *d);     /* its listing is complete */
+void prefetch_list_ended(struct cdirnode *d);                  /* or has failed */
+void prefetch_more(struct cache *c, struct cident *id);        /* something came; there is room for more */
+void prefetch_failed(struct cache *c, struct cident *id);      /* the guess was no good */
+void prefetch_tick(struct cache *c, int64_t now);
+void prefetch_end(struct cache *c);
 
 /* ---- upload.c ---- */
 void xfer_start(struct cache *c, struct ckey *k); /* locked; state DIRTY or UNKNOWN */

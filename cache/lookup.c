@@ -311,6 +311,9 @@ void cache_opendir(struct cache *c, struct creq *r)
         dir_list_start(c, d);
     }
     cd->stamp = d->stamp;
+    if (cd->continued == NULL) {
+        prefetch_opened(c, d);
+    }
     r->dir = cd;
     creq_end_locked(c, r, 0);
     cache_unlock(c);

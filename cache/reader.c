@@ -3,7 +3,9 @@
  * A chunk is one ranged GET of a pinned version, kept while it may be read again soon. The first of a stream is 1 MiB,
  * the next ones double up to 8 MiB, and several are under way at once; all chunks together stay below half of the memory
  * budget: at the bound the least recently used idle one goes, and a reader that finds none idle still gets the one it
- * waits for. A read that needs a chunk is parked at it. */
+ * waits for. A read that needs a chunk is parked at it.
+ *
+ * Chunks of files nobody has opened yet (prefetch.c) are found by key and version; the first read of the file takes them over. */
 #include "internal.h"
 
 #include <errno.h>
@@ -15,17 +17,21 @@
 #define CHUNK_FIRST (1u << 20)
 #define CHUNK_MAX (8u << 20)
 #define AHEAD_MAX (64u << 20)
+#define AHEAD_FILES 4096u
 
 struct chunk {
     struct be_read rd;
     struct work w;
     struct cache *c;
-    struct cfile *f;            /* ref while fetching */
+    struct cfile *f;            /* ref while fetching; NULL: nobody has opened the file yet */
     struct extent_source *src;
     uint64_t src_off;
     uint64_t len;
     uint8_t *buf;
-    bool ready, failed, idle_listed, detached, ahead;
+    bool ready, failed, detached, ahead;
+    bool early;                 /* counted in its remote's reads_ahead */
+    bool used;                  /* read to its end */
+    int64_t ready_ns;
     int status;
     unsigned users;             /* replies that read buf right now */
     struct creq *waiters;
@@ -77,6 +83,31 @@ static void chunk_free(struct cache *c, struct chunk *k)
     free(k);
 }
 
+static struct chunk **ahead_of(struct cache *c, const struct extent_source *src)
+{
+    uint64_t h = 1469598103934665603ULL ^ src->remote;
+    for (const char *p = src->key; *p != '\0'; p++) {
+        h = (h ^ (uint8_t)*p) * 1099511628211ULL;
+    }
+    struct chunk **pp = &c->ahead[(h ^ (h >> 32)) % ARRAY_LEN(c->ahead)];
+    while (*pp != NULL && !extent_source_same((*pp)->src, src)) {
+        pp = &(*pp)->next_of_file;
+    }
+    return pp;
+}
+
+/* Out of the table of what nobody has opened yet; NULL when it is not there. */
+static struct chunk *ahead_take(struct cache *c, const struct extent_source *src)
+{
+    struct chunk **pp = ahead_of(c, src), *k = *pp;
+    if (k != NULL) {
+        *pp = k->next_of_file;
+        c->ahead_bytes -= k->len;
+        c->n_ahead--;
+    }
+    return k;
+}
+
 static void chunk_detach(struct cache *c, struct cfile *f, struct chunk *k)
 {
     struct chunk **pp = &f->chunks;
@@ -87,6 +118,17 @@ static void chunk_detach(struct cache *c, struct cfile *f, struct chunk *k)
     k->detached = true;
     k->f = NULL;
     if (k->ready && k->users == 0) {
+        chunk_free(c, k);
+    }
+}
+
+/* An idle one. */
+static void chunk_drop(struct cache *c, struct chunk *k)
+{
+    if (k->f != NULL) {
+        chunk_detach(c, k->f, k);
+    } else {
+        ahead_take(c, k->src);
         chunk_free(c, k);
     }
 }
@@ -104,15 +146,35 @@ void reader_drop(struct cache *c, struct cfile *f)
     f->ra_next = f->ra_window = 0;
 }
 
-void reader_trim(struct cache *c, uint64_t need)
+static bool idle(const struct chunk *k)
 {
-    mutex_assert_held(&c->lock);
+    return k->ready && k->users == 0 && k->waiters == NULL && !k->detached;
+}
+
+/* Makes room for `need` bytes, if it can: what has been read goes first; what has not only for a reader that waits. */
+static void trim(struct cache *c, uint64_t need, bool waits)
+{
     uint64_t limit = c->opt.memory / 2;
-    struct chunk *next;
-    for (struct chunk *k = c->chunk_head; k != NULL && c->chunk_bytes + need > limit; k = next) {
-        next = k->lru_next;
-        if (k->ready && k->users == 0 && k->waiters == NULL && !k->detached) {
-            chunk_detach(c, k->f, k);
+    for (int unread = 0; unread <= waits; unread++) {
+        struct chunk *next;
+        for (struct chunk *k = c->chunk_head; k != NULL && c->chunk_bytes + need > limit; k = next) {
+            next = k->lru_next;
+            if (idle(k) && (k->used || unread)) {
+                chunk_drop(c, k);
+            }
+        }
+    }
+}
+
+void reader_forget_ahead(struct cache *c, int64_t before_ns)
+{
+    for (size_t i = 0; i < ARRAY_LEN(c->ahead); i++) {
+        struct chunk *next;
+        for (struct chunk *k = c->ahead[i]; k != NULL; k = next) {
+            next = k->next_of_file;
+            if (k->ready && k->ready_ns < before_ns) {
+                chunk_drop(c, k);
+            }
         }
     }
 }
@@ -141,7 +203,9 @@ static void fetch_done(struct be_op *op)
     if (op->status == 0 && k->rd.got != k->len) {
         k->status = -EIO; /* the version is as long as its listing said, or it is not that version */
     }
-    if (k->status != 0) {
+    if (k->status != 0 && f == NULL) {
+        k->failed = true; /* nobody asked for it; who does hears the reason */
+    } else if (k->status != 0) {
         char line[512];
         log_limited(LOG_LEVEL_WARN, "read", k->src->key, 5000, "key=%s offset=%llu: %s", k->src->key,
                     (unsigned long long)k->src_off,
@@ -153,6 +217,7 @@ static void fetch_done(struct be_op *op)
         k->failed = true;
     }
     k->ready = true;
+    k->ready_ns = time_mono_ns();
     be_read_fini(&k->rd);
     /* Our own commit may just have replaced the version: then the file means the new one, now or in a moment. */
     struct cident *id = ident_find(c, k->src->remote);
@@ -165,7 +230,10 @@ static void fetch_done(struct be_op *op)
     struct creq *again = NULL;
     for (struct creq *r = waiters; r != NULL; r = next) {
         next = r->next;
-        if (k->failed && ours && r->state++ < STALE_TRIES) {
+        if (k->failed && k->early) {
+            r->next = again; /* the guess failed; now somebody wants it */
+            again = r;
+        } else if (k->failed && ours && r->state++ < STALE_TRIES) {
             r->next = c->stale_reads;
             c->stale_reads = r;
             cache_kick_locked(c);
@@ -186,15 +254,27 @@ static void fetch_done(struct be_op *op)
         reading_step(c, r->priv);
     }
     k->users--;
+    bool early = k->early, failed = k->failed;
     if (k->detached) {
         if (k->users == 0) {
             chunk_free(c, k);
+        }
+    } else if (k->f == NULL) {
+        if (k->failed) {
+            chunk_drop(c, k);
         }
     } else if (k->failed || (k->f != NULL && k->f->opens == 0)) {
         chunk_detach(c, k->f, k);
     }
     if (f != NULL) {
         file_unref(c, f);
+    }
+    if (early) {
+        id->reads_ahead--;
+        if (failed) {
+            prefetch_failed(c, id);
+        }
+        prefetch_more(c, id);
     }
     cache_async_end_locked(c);
     cache_unlock(c);
@@ -207,7 +287,7 @@ static void fetch_run(struct work *w)
     struct cident *id = ident_find(k->c, k->src->remote);
     cache_unlock(k->c);
     k->rd.op.key = k->src->key;
-    k->rd.op.lane = k->ahead ? BE_LANE_BIG : BE_LANE_FOREGROUND;
+    k->rd.op.lane = k->early ? BE_LANE_SMALL : k->ahead ? BE_LANE_BIG : BE_LANE_FOREGROUND;
     k->rd.op.owner = k;
     k->rd.op.done = fetch_done;
     k->rd.offset = k->src_off;
@@ -224,20 +304,23 @@ static void fetch_run(struct work *w)
     be_read(id->be, &k->rd);
 }
 
+/* f NULL: of a file nobody has opened yet. */
 static struct chunk *chunk_start(struct cache *c, struct cfile *f, struct extent_source *src, uint64_t src_off,
                                  uint64_t len, bool ahead)
 {
-    reader_trim(c, len);
+    trim(c, len, !ahead);
     struct chunk *k = mem_zalloc(sizeof(*k));
     k->c = c;
-    k->f = file_ref(f);
+    k->f = f != NULL ? file_ref(f) : NULL;
+    k->early = f == NULL;
     k->src = extent_source_ref(src);
     k->src_off = src_off;
     k->len = len;
     k->ahead = ahead;
     k->buf = malloc(len);
-    k->next_of_file = f->chunks;
-    f->chunks = k;
+    struct chunk **list = f != NULL ? &f->chunks : ahead_of(c, src);
+    k->next_of_file = *list;
+    *list = k;
     c->chunk_bytes += len;
     lru_add(c, k);
     cache_async_begin_locked(c);
@@ -255,6 +338,36 @@ static struct chunk *chunk_find(struct cfile *f, const struct extent_source *src
         }
     }
     return NULL;
+}
+
+bool reader_fetch_ahead(struct cache *c, struct cident *id, struct extent_source *src)
+{
+    mutex_assert_held(&c->lock);
+    if (*ahead_of(c, src) != NULL) {
+        return true;
+    }
+    trim(c, src->size, false);
+    if (id->be == NULL || id->reads_ahead >= id->conf->small_slots * 2 || c->n_ahead >= AHEAD_FILES ||
+        c->ahead_bytes + src->size > c->opt.memory / 4 || c->chunk_bytes + src->size > c->opt.memory / 2) {
+        return false;
+    }
+    id->reads_ahead++;
+    c->ahead_bytes += src->size;
+    c->n_ahead++;
+    chunk_start(c, NULL, src, 0, src->size, true);
+    return true;
+}
+
+/* The first read of a file: what was fetched before it was opened is the file's now. */
+static struct chunk *ahead_adopt(struct cache *c, struct cfile *f, const struct extent_source *src)
+{
+    struct chunk *k = ahead_take(c, src);
+    if (k != NULL) {
+        k->f = k->ready ? f : file_ref(f);
+        k->next_of_file = f->chunks;
+        f->chunks = k;
+    }
+    return k;
 }
 
 /* What an extent's byte at `off` is in its source, and how far the source goes on in one piece. */
@@ -289,11 +402,9 @@ static void read_ahead(struct cache *c, struct cfile *f, uint64_t pos)
         struct extent_source *src = locate(f, e, f->ra_next, &so, &end);
         uint64_t len = MIN(f->ra_window, end - so);
         if (chunk_find(f, src, so) == NULL) {
+            trim(c, len, false);
             if (c->chunk_bytes + len > c->opt.memory / 2) {
-                reader_trim(c, len);
-                if (c->chunk_bytes + len > c->opt.memory / 2) {
-                    return;
-                }
+                return;
             }
             chunk_start(c, f, src, so, len, true);
         }
@@ -356,6 +467,12 @@ static void reading_step(struct cache *c, struct reading *rd)
             uint64_t so, end;
             struct extent_source *src = locate(f, e, pos, &so, &end);
             struct chunk *k = chunk_find(f, src, so);
+            if (k == NULL && pos == 0 && so == 0) {
+                k = ahead_adopt(c, f, src);
+                if (f->at != NULL) {
+                    prefetch_read(c, f->at);
+                }
+            }
             if (k == NULL) {
                 bool sequential = pos == 0 || (f->ra_next != 0 && pos <= f->ra_next && pos + CHUNK_MAX >= f->ra_next);
                 if (sequential) {
@@ -380,6 +497,7 @@ static void reading_step(struct cache *c, struct reading *rd)
             n = MIN(n, k->src_off + k->len - so);
             memcpy(rd->buf + rd->done, k->buf + (so - k->src_off), n);
             rd->done += n;
+            k->used = k->used || so + n == k->src_off + k->len;
             lru_remove(c, k);
             lru_add(c, k);
             read_ahead(c, f, pos + n);

@@ -271,6 +271,7 @@ void *sched_main(void *arg)
             deadlines(c, now);
             sweep(c, &sweep_pos);
             make_room(c, CLEAN_MAX);
+            prefetch_tick(c, now);
             dirs_trim(c);
             orphans_retry(c, now);
             sync_spool(c, false);

@@ -427,6 +427,7 @@ static int open_cache(struct daemon_state *d, struct errinfo *reterr)
 
     for (;;) {
         err_clear(reterr);
+        d->o->cache.number = inode_number_of;
         r = cache_open(&d->o->cache, &d->cache, reterr);
         if (r != -EBUSY || time_mono_ns() > until) {
             return r;

@@ -453,7 +453,13 @@ int itable_target(struct itable *t, struct inode *dir, const char *name, struct 
 uint64_t inode_number(const struct cache_remote *remote, bool dir, const char *key,
                       const char *rest, size_t rest_len)
 {
-    const char *identity = remote != NULL ? cache_remote_identity(remote) : "";
+    return inode_number_of(remote != NULL ? cache_remote_identity(remote) : "", dir, key, rest,
+                           rest_len);
+}
+
+uint64_t inode_number_of(const char *identity, bool dir, const char *key, const char *rest,
+                         size_t rest_len)
+{
     uint64_t h = fnv(0xcbf29ce484222325u, identity, strlen(identity) + 1);
 
     h = fnv(h, dir ? "d" : "f", 1);

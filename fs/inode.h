@@ -82,6 +82,8 @@ int itable_target(struct itable *t, struct inode *dir, const char *name, struct 
  * continues `key`. */
 uint64_t inode_number(const struct cache_remote *remote, bool dir, const char *key,
                       const char *rest, size_t rest_len);
+uint64_t inode_number_of(const char *identity, bool dir, const char *key, const char *rest,
+                         size_t rest_len);
 uint64_t inode_number_unlinked(const struct inode *i);
 
 void itable_unlink(struct itable *t, struct inode *dir, const char *name);
