@@ -187,38 +187,6 @@ static void committing_row(void *ctx, int status)
     cache_unlock(c);
 }
 
-/* "md5(part md5s)-N" of the upload's parts, when every part's etag is its MD5. */
-static bool composite_of_upload(const struct ckey *k, unsigned n_parts, char ret[48])
-{
-    struct digest_md5 d;
-    uint8_t sum[16];
-    digest_md5_init(&d);
-    for (unsigned i = 0; i < n_parts; i++) {
-        if (i >= k->up.n_parts || !hex_decode(k->up.parts[i].etag, 16, sum)) {
-            return false;
-        }
-        digest_md5_update(&d, sum, 16);
-    }
-    digest_md5_final(&d, sum);
-    hex_encode(sum, 16, ret);
-    snprintf(ret + 32, 16, "-%u", n_parts);
-    return true;
-}
-
-static bool combined_crc(const struct ckey *k, unsigned n_parts, uint64_t *ret)
-{
-    uint64_t crc = 0;
-    for (unsigned i = 0; i < n_parts; i++) {
-        const struct xpart *p = i < k->up.n_parts ? &k->up.parts[i] : NULL;
-        if (p == NULL || !p->has_crc) {
-            return false;
-        }
-        crc = crc64_combine(crc, p->crc, p->size);
-    }
-    *ret = crc;
-    return true;
-}
-
 /* "-" for a DELETE; else "size etag crc mtime", with "?" for what is not known: what the provider will show of it; and "parts"
  * when it commits the slot's upload. */
 static void sent_write(struct xfer *x)

@@ -723,7 +723,7 @@ static int start_thread(struct journal *j)
     if (err == 0) {
         j->started = true;
     }
-    return -err;
+    return err;
 }
 
 /* The marks that run ahead of the numbers given out. */

@@ -333,6 +333,7 @@ void key_forget_file(struct cache *c, struct ckey *k)
     k->file = NULL;
     if (old->at == k) {
         old->at = NULL;
+        file_unpark(c, old, false); /* no commit concerns it any more */
         if (old->opens > 0) {
             /* It reads on: what was its base is a pinned version, and holds the key's next change up for a while. */
             file_pin_for_move(c, old);

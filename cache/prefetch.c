@@ -195,7 +195,7 @@ static void go_on(struct cache *c, struct cwalk *w)
 void prefetch_more(struct cache *c, struct cident *id)
 {
     mutex_assert_held(&c->lock);
-    for (struct cwalk *w = c->walks; w != NULL; w = w->next) {
+    for (struct cwalk *w = c->closing ? NULL : c->walks; w != NULL; w = w->next) {
         if (w->d->ident == id) {
             go_on(c, w);
         }

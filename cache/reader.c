@@ -263,7 +263,7 @@ static void fetch_done(struct be_op *op)
         if (k->failed) {
             chunk_drop(c, k);
         }
-    } else if (k->failed || (k->f != NULL && k->f->opens == 0)) {
+    } else if (k->failed || k->f->opens == 0) {
         chunk_detach(c, k->f, k);
     }
     if (f != NULL) {

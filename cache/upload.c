@@ -145,9 +145,7 @@ static void xfer_end(struct xfer *x)
         memory_give(c, x->mem);
     }
     if (x->f != NULL) {
-        if (x->stream) {
-            file_unpark(c, x->f, false); /* what waited for its commit */
-        }
+        file_unpark(c, x->f, false); /* what waited for a stream's commit */
         file_unref(c, x->f);
     }
     xfer_free(x);

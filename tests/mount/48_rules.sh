@@ -217,13 +217,13 @@ ok "umount" umount "$T/all" "$N"
 
 log=$LOG LOG=$T/crashed
 if [ -z "${OBJMIG_SANITIZED:-}" ]; then
-    ok "mount with a log of its own" umount "$A" "$B"
+    ok "umount, for a log of its own" umount "$A" "$B"
     ok "the daemon ends" daemon_gone
     ok "mount" mount_objmig one "$A" cache_size=64M,allow_other
     echo accepted >"$A/before-the-crash"
     # In a thread that takes no signals: its own faults it takes.
     for task in /proc/"$(daemon_pids)"/task/*; do [ "$(cat "$task/comm")" != journal ] || tid=${task##*/}; done
-    python3 -c 'import ctypes, sys; ctypes.CDLL(None).syscall(234, int(sys.argv[1]), int(sys.argv[2]), 11)' "$(daemon_pids)" "$tid" # tgkill
+    python3 -c 'import ctypes, sys; ctypes.CDLL(None).tgkill(int(sys.argv[1]), int(sys.argv[2]), 11)' "$(daemon_pids)" "$tid"
     ok "a daemon that crashes ends" within 15 _no_daemon
     matches "it says of what" "$(cat "$LOG")" 'event=crash signal=SIGSEGV'
     matches "and where" "$(cat "$LOG")" 'stack="[^"]*mount\.objmig\+0x'
