@@ -64,11 +64,13 @@ static void add_key(struct server *s, const char *text)
     s->keys.items[s->keys.n++] = (struct pair){id, secret};
 }
 
+/* Under its name only when it is whole: who waits for it reads it at once. */
 static void write_ready(const struct server *s, const char *file)
 {
-    FILE *f = fopen(file, "w");
+    char *part = mem_printf("%s.part", file);
+    FILE *f = fopen(part, "w");
     if (!f) {
-        die("cannot write", file);
+        die("cannot write", part);
     }
     (void)fprintf(f, "S3FAST_PORT=%u\nS3FAST_ENDPOINT=http://127.0.0.1:%u\nS3FAST_PORTS='",
                   s->listeners[0].port, s->listeners[0].port);
@@ -77,9 +79,10 @@ static void write_ready(const struct server *s, const char *file)
     }
     (void)fprintf(f, "'\nS3FAST_REGION=%s\nS3FAST_ACCESS_KEY=%s\nS3FAST_SECRET_KEY=%s\n",
                   s->keys.region, s->keys.items[0].name, s->keys.items[0].value);
-    if (fclose(f) != 0) {
+    if (fclose(f) != 0 || rename(part, file) != 0) {
         die("cannot write", file);
     }
+    free(part);
 }
 
 int main(int argc, char **argv)
