@@ -531,6 +531,9 @@ void cache_flush(struct cache *c, struct creq *r, struct chandle *h)
         cache_fsync(c, r, h);
         return;
     }
+    if (writable(h) && f->at != NULL && f->map.size == 0) {
+        move_made(c, f->at, r->pid);
+    }
     bool fresh_empty = f->map.size == 0 && f->at != NULL && !(f->at->base.known && f->at->base.exists);
     if (!writable(h) || f->sealed || f->at == NULL || f->at->state == FS_CLEAN ||
         (!f->wrote_since_flush && !fresh_empty)) {

@@ -204,6 +204,8 @@ struct ckey {
     struct creq *fsync_waiters; /* seq field = gen they wait for */
     struct ckey *dirty_prev, *dirty_next; /* all slots whose state is not CLEAN, in seq order of first dirtying */
     bool on_dirty;
+    struct ckey *made_prev, *made_next; /* those of them that moves.c knows */
+    int32_t made_by; /* the process that made the file; 0 = not among them */
     unsigned visit;         /* of the cycle search */
     size_t key_len;
     char key[];
@@ -282,6 +284,7 @@ struct cache {
     struct ckey **keys;     /* hash by (ident, key) */
     size_t n_buckets, n_keys;
     struct ckey *dirty_head, *dirty_tail, *scan; /* scan: where the scheduler's next round goes on */
+    struct ckey *made;      /* pending files without bytes to copy, the newest first: moves.c */
     unsigned visit;
     uint64_t n_dirty;
     unsigned streaks; /* of refusals, so far: pause.c */
@@ -358,6 +361,11 @@ bool key_has_file(const struct ckey *k);   /* a file shows under this key */
 /* An edge with src NULL: f has the bytes of left_behind, though it does not read them there (a rename, a copy in the spool). A
  * deletion of that key waits until f is committed, so that the bytes are at a provider at any moment (rules B2). */
 void key_order_after(struct cache *c, struct cfile *f, struct ckey *left_behind);
+/* moves.c. A file of which a copy reads nothing was made, complete; it is no longer pending; a file was removed, which may be
+ * the other half of a move. pid: by whom. */
+void move_made(struct cache *c, struct ckey *k, int32_t pid);
+void move_is_over(struct cache *c, struct ckey *k);
+void move_removed(struct cache *c, struct ckey *k, int32_t pid);
 void key_due(struct cache *c, struct ckey *k, int64_t at_ns); /* content not yet sealed: when it is, unless it hydrates */
 /* Failed for good: sticky error, its move-deletes are dropped, waiting overwrites of its sources are BLOCKED (rules B5). */
 void key_refused(struct cache *c, struct ckey *k, enum file_event e, const struct errinfo *err);

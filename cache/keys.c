@@ -139,6 +139,7 @@ static void dirty_remove(struct cache *c, struct ckey *k)
         return;
     }
     k->on_dirty = false;
+    move_is_over(c, k);
     if (c->scan == k) {
         c->scan = k->dirty_next;
     }

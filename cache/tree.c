@@ -173,6 +173,7 @@ void cache_mknod(struct cache *c, struct creq *r)
         struct cfile *f = tree_make(c, r, r->ref.key, r->attr.mode);
         dir_note_form(c, &r->ref);
         r->attr = f->attr;
+        move_made(c, f->at, r->pid);
         struct jtx *tx = jtx_new();
         key_journal(c, f->at, tx);
         tree_commit(c, r, tx);
@@ -213,6 +214,7 @@ void cache_symlink(struct cache *c, struct creq *r)
     r->attr.size = len;
     dir_note(c, f->at->ident, f->at->key, &r->attr, NULL, false);
     dir_note_form(c, &r->ref);
+    move_made(c, f->at, r->pid);
     struct jtx *tx = jtx_new();
     key_journal(c, f->at, tx);
     tree_commit(c, r, tx);
@@ -326,6 +328,7 @@ static void unlink_then(struct cache *c, struct creq *r, void *arg, bool asked)
     }
     key_want_absent(c, k, false);
     key_changed(c, k);
+    move_removed(c, k, r->pid);
     if (k->key[k->key_len - 1] == '/') {
         dir_note_content_gone(c, k->ident, k->key);
     } else {

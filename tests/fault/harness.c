@@ -357,7 +357,7 @@ ssize_t fx_range(struct fx *fx, struct chandle *from, uint64_t off, struct chand
 
 int fx_unlink(struct fx *fx, unsigned r, const char *key)
 {
-    struct creq q = {.ref = ref(fx, r, key)};
+    struct creq q = {.ref = ref(fx, r, key), .pid = fx->pid};
     FX_WAIT(&q, cache_unlink(fx->c, &q));
     return q.status;
 }

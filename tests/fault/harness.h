@@ -29,7 +29,7 @@ struct fx {
     struct be *fault[FX_REMOTES]; /* around the cache's own backends, of this opening */
     unsigned n_fault;
     uint32_t caps_without; /* what the providers of the next opening cannot do */
-    int32_t pid;           /* whose flushes fx_flush makes; 0 = nobody's */
+    int32_t pid;           /* who flushes and unlinks; 0 = nobody */
     struct pool *pool;             /* of the lookers */
     struct be *look[FX_REMOTES];
 };
