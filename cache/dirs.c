@@ -370,6 +370,19 @@ static bool knows_more(const struct cdirnode *d)
     return false;
 }
 
+/* A directory made here of which the provider has nothing yet, or never will. */
+static bool only_here(struct cache *c, const struct cdirnode *d)
+{
+    if (!d->ours) {
+        return false;
+    }
+    if (c->opt.dirmarker == CACHE_DIRMARKER_NEVER || prefix_is_continued(d->prefix)) {
+        return true;
+    }
+    const struct ckey *marker = key_find(c, d->ident, d->prefix);
+    return marker != NULL && marker->state != FS_CLEAN;
+}
+
 /* Listings nobody used for a while go, but for those which alone have a name; a slot that changed holds its own. */
 void dirs_trim(struct cache *c)
 {
@@ -379,8 +392,8 @@ void dirs_trim(struct cache *c)
         struct cdirnode **pp = &c->dirs[i];
         while (*pp != NULL) {
             struct cdirnode *d = *pp;
-            if (d->refs == 0 && d->waiters == NULL && !d->listing && !d->ours && now - d->used_ns > keep &&
-                now - d->listed_ns > keep && !knows_more(d)) {
+            if (d->refs == 0 && d->waiters == NULL && !d->listing && now - d->used_ns > keep &&
+                now - d->listed_ns > keep && !knows_more(d) && !only_here(c, d)) {
                 *pp = d->hash_next;
                 c->n_dirs--;
                 dir_free(d);

@@ -323,6 +323,28 @@ static void pending_names_are_listed(void **state)
     assert_string_equal(ls, "ours sub/");
 }
 
+/* A directory made here is one like any other once it is at the provider: it takes no memory, and what others put there shows. */
+static void own_directories_are_forgotten(void **state)
+{
+    struct fx *fx = *state;
+    fx_close(fx);
+    fx->opt.list_ttl_ms = 1;
+    fx_open(fx);
+    assert_int_equal(fx_mkdir(fx, 0, "d/"), 0);
+    fx_text(fx, 0, "d/ours", ""); /* bytes in the spool would hold on to the directory */
+    assert_int_equal(fx_mkdir(fx, 0, "empty/"), 0);
+    fx_idle(fx);
+    fx_at_put(fx, 0, "d/theirs", "2");
+    bool shown = false;
+    for (int i = 0; i < 100 && !shown; i++) {
+        fx_sleep_ms(200);
+        CLEANUP(mem_freep) char *ls = fx_ls(fx, 0, "d/");
+        shown = strcmp(ls, "ours theirs") == 0;
+    }
+    assert_true(shown);
+    assert_int_equal(fx_lookup(fx, 0, "empty/", NULL), 0);
+}
+
 /* A directory that was removed does not come back while what was in it is still at the provider, however often that is listed. */
 static void removed_stays_removed(void **state)
 {
@@ -807,7 +829,9 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, fx_setup, fx_teardown)
         T(written_sealed_read), T(truncated_while_pending), T(write_after_seal), T(copied_whole),
         T(copied_from_pending), T(copied_in_part), T(appended), T(truncated), T(renamed), T(renamed_empty), T(renamed_directory),
-        T(unlinked), T(renamed_while_sent), T(directories), T(pending_names_are_listed), T(removed_stays_removed), T(directory_modes), T(late_listing), T(listing_interrupted), T(attributes), T(one_identity_twice),
+        T(unlinked), T(renamed_while_sent), T(directories), T(pending_names_are_listed),
+        T(own_directories_are_forgotten), T(removed_stays_removed), T(directory_modes), T(late_listing), T(listing_interrupted),
+        T(attributes), T(one_identity_twice),
         T(fsync_waits), T(discarded), T(copy_fails_for_good), T(copy_of_local_fails_for_good), T(copy_of_local_stays_open), T(rename_fails_for_good),
         T(overwrite_after_failed_copy), T(overwrite_waits_for_copy), T(chain_of_moves), T(moved_tree_is_whole), T(swap_by_copies),
         T(swap_by_moves), T(exchange), T(exchange_while_open), T(reader_of_replaced), T(few_finished_stay),
