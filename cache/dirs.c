@@ -415,6 +415,14 @@ static bool slot_outranks(struct cache *c, struct cident *id, const char *key, b
     return k != NULL && key_speaks_for(k, dir) && (k->state != FS_CLEAN || (k->changed_ns != 0 && k->changed_ns >= sent_ns));
 }
 
+/* Whether a directory is there though a listing begun at begun_ns lacks it: made here, or with changes below its name that the
+ * listing could not see. Its own slot need not speak for it: what was a marker may be a file's content by now. */
+static bool dir_outranks(struct cache *c, struct cident *id, const char *prefix, int64_t begun_ns)
+{
+    const struct cdirnode *d = dir_find(c, id, prefix, strlen(prefix));
+    return d != NULL && (d->ours || d->under_way > 0 || d->settled_ns >= begun_ns);
+}
+
 static void listing_end(struct cache *c, struct cdirnode *d)
 {
     for (size_t i = 0; i < d->n_buckets; i++) {
@@ -422,7 +430,8 @@ static void listing_end(struct cache *c, struct cdirnode *d)
         while (*pp != NULL) {
             struct cchild *ch = *pp;
             CLEANUP(mem_freep) char *key = mem_printf("%s%s", d->prefix, ch->name);
-            if (ch->stamp != d->stamp && !slot_outranks(c, d->ident, key, ch->is_dir, d->begun_ns)) {
+            if (ch->stamp != d->stamp && !slot_outranks(c, d->ident, key, ch->is_dir, d->begun_ns) &&
+                !(ch->is_dir && dir_outranks(c, d->ident, key, d->begun_ns))) {
                 *pp = ch->hash_next;
                 d->n_children--;
                 ch->gone = true;

@@ -258,6 +258,7 @@ struct cdirnode {
     struct creq *waiters;   /* lookups and readdirs: looked at again with every page */
     unsigned refs;          /* cdirs, slots that changed, and the running listing */
     int under_way;          /* of those slots: with a change still to be made at the provider */
+    int64_t settled_ns;     /* monotonic: when one last ceased to be */
     struct cwalk *walks[WALK_KINDS]; /* who reads its names in an order: prefetch.c */
     bool walked_to;  /* opened, or about to be */
     bool list_ahead; /* the listing under way is one that nobody asked for yet */

@@ -215,6 +215,7 @@ void key_event(struct cache *c, struct ckey *k, enum file_event e, const char *w
     if (was != under_way(k)) {
         dir_hold(c, k);
         k->dir->under_way += was ? -1 : 1;
+        k->dir->settled_ns = was ? time_mono_ns() : k->dir->settled_ns;
     }
     fsync_wake(c, k);
 }

@@ -105,6 +105,41 @@ static bool content_is(struct fx *fx, const char *key, const char *text)
     return n == (ssize_t)strlen(text) && memcmp(buf, text, (size_t)n) == 0;
 }
 
+/* A directory whose marker gave way to content is there, whatever old listings say: nothing of it is at the provider yet. */
+static void content_in_place_of_the_marker(void **state)
+{
+    struct fx *fx = *state;
+    fx_close(fx);
+    fx->opt.list_ttl_ms = 1;
+    fx_open(fx);
+    fx_fault(fx, 0, BE_WRITE, 0, 0, -EIO, ERR_TRANSIENT, false);
+    assert_int_equal(fx_mkdir(fx, 0, "d/"), 0);
+    put_content(fx, "d/", "content");
+    fx_sleep_ms(20); /* what a listing said is old */
+    assert_names(fx, "", "d/");
+    assert_names(fx, "d/", "^2F");
+    fx_text(fx, 0, "d/f", "1");
+    fx_sleep_ms(20);
+    assert_names(fx, "", "d/");
+}
+
+/* Without markers a directory is there by what will be in it. */
+static void made_without_markers(void **state)
+{
+    struct fx *fx = *state;
+    fx_close(fx);
+    fx->opt.list_ttl_ms = 1;
+    fx->opt.dirmarker = CACHE_DIRMARKER_NEVER;
+    fx_open(fx);
+    fx_fault(fx, 0, BE_WRITE, 0, 0, -EIO, ERR_TRANSIENT, false);
+    assert_int_equal(fx_mkdir(fx, 0, "d/"), 0);
+    assert_int_equal(fx_mkdir(fx, 0, "d/e/"), 0);
+    fx_text(fx, 0, "d/e/f", "1");
+    assert_false(fx_idle_within(fx, 200)); /* the markers are seen to; the file waits for its next attempt */
+    assert_names(fx, "", "d/");
+    assert_names(fx, "d/", "e/");
+}
+
 static void content_of_a_directory(void **state)
 {
     struct fx *fx = *state;
@@ -408,7 +443,7 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, fx_setup, fx_teardown)
     const struct CMUnitTest tests[] = {
-        T(content_of_a_directory), T(attributes_spare_content), T(attributes_of_a_marker), T(content_goes_alone), T(content_moves_with_its_directory),
+        T(content_in_place_of_the_marker), T(made_without_markers), T(content_of_a_directory), T(attributes_spare_content), T(attributes_of_a_marker), T(content_goes_alone), T(content_moves_with_its_directory),
         T(content_stays_when_its_move_fails), T(content_after_a_restart), T(object_before_directory), T(object_written_again),
         T(object_renamed_beside_directory), T(continuation_directory), T(continuation_is_no_prefix),
         T(refused_before_bytes_move), T(attributes_of_the_root),
