@@ -100,7 +100,7 @@ static void rename_file(struct cache *c, struct creq *r, void *arg, bool asked)
     }
     bool to_unknown;
     struct ckey *to = tree_movable(c, id, x->to, &to_unknown);
-    bool there = to != NULL && !to_unknown && key_has_file(to);
+    bool there = to != NULL && !to_unknown && key_has_file(to) && !to->file->is_marker; /* that is no file: bytes take its place */
     int status = 0;
     if (from->file->streaming) {
         status = -EBUSY; /* parts of it are at the provider under this key: rename when it is closed */

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <semaphore.h>
+#include <stdio.h>
 
 #include "mem.h"
 #include "names.h"
@@ -114,7 +115,11 @@ static void content_in_place_of_the_marker(void **state)
     fx_open(fx);
     fx_fault(fx, 0, BE_WRITE, 0, 0, -EIO, ERR_TRANSIENT, false);
     assert_int_equal(fx_mkdir(fx, 0, "d/"), 0);
-    put_content(fx, "d/", "content");
+    put_content(fx, "c", "content");
+    struct creq q = {.ref = {.remote = fx->r[0], .key = "c"}};
+    const struct cref to = {.remote = fx->r[0], .key = "d/"};
+    FX_WAIT(&q, cache_rename(fx->c, &q, &to, RENAME_NOREPLACE));
+    assert_int_equal(q.status, 0); /* a marker is no file; mv takes nothing but ENOENT for a free name that it finds free then */
     fx_sleep_ms(20); /* what a listing said is old */
     assert_names(fx, "", "d/");
     assert_names(fx, "d/", "^2F");
