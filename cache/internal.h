@@ -62,6 +62,7 @@ struct cident {
     int64_t paused_until;      /* monotonic */
     struct errinfo pause_err;  /* why; class NONE: not paused */
     const struct xfer *probe;  /* the one transfer that tries whether the pause may end */
+    unsigned n_dirty; /* of its slots on the dirty list */
     unsigned in_flight_small, in_flight_big;
     /* prefetch.c */
     struct walk_now walks[WALK_KINDS];
@@ -279,12 +280,13 @@ struct cache {
     struct http_engine *http;
     pthread_t scheduler;
     bool scheduler_runs, kicked;
+    int64_t wake_ns; /* when the scheduler looks again by itself; INT64_MAX while it looks */
 
     struct cident *idents;
     struct cache_remote *remotes;
     struct ckey **keys;     /* hash by (ident, key) */
     size_t n_buckets, n_keys;
-    struct ckey *dirty_head, *dirty_tail, *scan; /* scan: where the scheduler's next round goes on */
+    struct ckey *dirty_head, *dirty_tail;
     struct ckey *made;      /* pending files without bytes to copy, the newest first: moves.c */
     unsigned visit;
     uint64_t n_dirty;

@@ -131,6 +131,7 @@ static void dirty_add(struct cache *c, struct ckey *k)
     }
     c->dirty_tail = k;
     c->n_dirty++;
+    k->ident->n_dirty++;
 }
 
 static void dirty_remove(struct cache *c, struct ckey *k)
@@ -140,9 +141,6 @@ static void dirty_remove(struct cache *c, struct ckey *k)
     }
     k->on_dirty = false;
     move_is_over(c, k);
-    if (c->scan == k) {
-        c->scan = k->dirty_next;
-    }
     if (k->dirty_prev != NULL) {
         k->dirty_prev->dirty_next = k->dirty_next;
     } else {
@@ -155,6 +153,7 @@ static void dirty_remove(struct cache *c, struct ckey *k)
     }
     k->dirty_prev = k->dirty_next = NULL;
     c->n_dirty--;
+    k->ident->n_dirty--;
 }
 
 /* Answers fsyncs whose content is at the provider (or absent now), or that have failed. */
@@ -232,7 +231,9 @@ void key_due(struct cache *c, struct ckey *k, int64_t at_ns)
     const struct cfile *f = k->want_absent ? NULL : k->file;
     bool open = f != NULL && !f->sealed && !f->hydrate && !f->streaming;
     k->due_ns = open ? INT64_MAX : at_ns;
-    cache_kick_locked(c);
+    if (k->due_ns < c->wake_ns) {
+        cache_kick_locked(c);
+    }
 }
 
 /* Depth-first over "commit of S waits for the files that read S": true when target is reached. */

@@ -9,6 +9,8 @@
 
 #define ACTIVE_MAX 512               /* transfers at once, over all remotes */
 #define SCAN_PAUSE_NS 2000000LL      /* at most 500 rounds a second, however many transfers end */
+#define SCAN_KEY_NS 400LL            /* and so long a pause for each slot looked at: a look takes a tenth of that */
+#define SCAN_ALL_NS 50000000LL       /* how often everything is looked at though no lane is free */
 #define TICK_NS 1000000000LL
 #define SYNC_PAUSE_NS 50000000LL     /* at least, between two syncs of the spool that deletions wait for */
 #define DIRTY_ROW_MAX 64             /* unsealed rows journaled a tick */
@@ -36,6 +38,11 @@ static bool may_delete(struct cache *c, struct ckey *k)
     }
     c->sync_wanted = c->sync_wanted || synced == 0;
     return synced > 0;
+}
+
+static bool small_lane_full(const struct cident *id)
+{
+    return id->in_flight_small >= MAX(id->conf->small_slots * 2, 2u);
 }
 
 /* Whether a slot may start now; *ret_wait_ns = when to look again at the latest. Locked. */
@@ -88,7 +95,7 @@ static bool startable(struct cache *c, struct ckey *k, int64_t now, int64_t *ret
         return false;
     }
     bool big = f != NULL && f->map.size > id->conf->small_file_threshold;
-    if (big ? id->in_flight_big >= id->conf->big_slots : id->in_flight_small >= MAX(id->conf->small_slots * 2, 2u)) {
+    if (big ? id->in_flight_big >= id->conf->big_slots : small_lane_full(id)) {
         return false;
     }
     if (k->state == FS_DIRTY && !(f != NULL && f->hydrate) && !key_may_commit(c, k, now)) {
@@ -99,12 +106,26 @@ static bool startable(struct cache *c, struct ckey *k, int64_t now, int64_t *ret
     return true;
 }
 
-static int64_t scan(struct cache *c, int64_t now)
+/* Of every remote that work waits for, the small lane is full: whatever follows in the list waits, but for large files. */
+static bool all_full(const struct cache *c)
 {
-    int64_t wait = now + TICK_NS;
+    for (const struct cident *id = c->idents; id != NULL; id = id->next) {
+        if (id->n_dirty > id->in_flight_small + id->in_flight_big && (id->be == NULL || !small_lane_full(id))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Starts what may start, the oldest first. Not `all`: until the lanes are full. Returns when to look again, and in *ret_pause_ns
+ * how long not to. */
+static int64_t scan(struct cache *c, int64_t now, bool all, int64_t *ret_pause_ns)
+{
+    int64_t wait = now + TICK_NS, looked_at = 0;
     struct ckey *next;
     for (struct ckey *k = c->dirty_head; k != NULL; k = next) {
         next = k->dirty_next;
+        looked_at++;
         if (startable(c, k, now, &wait)) {
             k->pins++; /* starting one may end another; the list may change, this slot may not go */
             xfer_start(c, k);
@@ -113,7 +134,12 @@ static int64_t scan(struct cache *c, int64_t now)
         if (c->active_xfers >= ACTIVE_MAX) {
             break;
         }
+        if (!all && k->x == NULL && all_full(c)) {
+            wait = MIN(wait, now + SCAN_ALL_NS);
+            break;
+        }
     }
+    *ret_pause_ns = MAX(SCAN_PAUSE_NS, looked_at * SCAN_KEY_NS);
     return wait;
 }
 
@@ -239,24 +265,25 @@ static int64_t sync_for_deletions(struct cache *c, int64_t now, int64_t *next_sy
 void *sched_main(void *arg)
 {
     struct cache *c = arg;
-    int64_t next_tick = 0, last_scan = 0, next_sync = 0;
+    int64_t next_tick = 0, next_scan = 0, next_sync = 0, next_all = 0;
     size_t sweep_pos = 0;
     pthread_setname_np(pthread_self(), "scheduler");
     cache_lock(c);
     while (!c->closing) {
         int64_t now = time_mono_ns();
-        if (now - last_scan < SCAN_PAUSE_NS) {
+        if (now < next_scan) {
             cache_unlock(c); /* answers first */
             cache_lock(c);
-            cond_wait_until(&c->sched_cond, &c->lock, last_scan + SCAN_PAUSE_NS);
-            now = time_mono_ns();
-            if (now - last_scan < SCAN_PAUSE_NS) {
-                continue; /* kicked again and again: the pause holds all the same */
-            }
+            cond_wait_until(&c->sched_cond, &c->lock, next_scan);
+            continue; /* kicked again and again: the pause holds all the same */
         }
-        last_scan = now;
         c->kicked = false;
-        int64_t wait = scan(c, now);
+        c->wake_ns = INT64_MAX;
+        bool all = now >= next_all;
+        int64_t pause;
+        int64_t wait = scan(c, now, all, &pause);
+        next_scan = now + pause;
+        next_all = all ? now + MAX(SCAN_ALL_NS, pause) : next_all;
         space(c, now);
         reader_stale(c);
         wait = MIN(wait, sync_for_deletions(c, now, &next_sync));
@@ -281,6 +308,7 @@ void *sched_main(void *arg)
             cache_lock(c);
         }
         wait = MIN(wait, next_tick);
+        c->wake_ns = wait;
         while (!c->kicked && !c->closing && time_mono_ns() < wait) {
             cond_wait_until(&c->sched_cond, &c->lock, wait);
         }

@@ -70,7 +70,8 @@ struct fs {
     double ttl_s;
 
     struct mutex op_lock; /* guards what follows, and struct fop's state */
-    struct cond op_cond;
+    struct cond op_cond;        /* no request is under way, for who waits for that */
+    struct cond interrupt_cond; /* one was interrupted */
     unsigned n_ops;          /* requests not yet answered */
     struct dhandle *dirs;    /* open directories */
     struct fop *interrupted; /* their process got a signal: see interrupt.c */

@@ -62,7 +62,7 @@ void interrupt_func(fuse_req_t req, void *data)
         op->queued = true;
         op->next_interrupted = fs->interrupted;
         fs->interrupted = op;
-        cond_broadcast(&fs->op_cond);
+        cond_broadcast(&fs->interrupt_cond);
     }
     mutex_unlock(&fs->op_lock);
 }
@@ -105,7 +105,7 @@ static void *interrupt_main(void *arg)
         struct fop *op;
 
         if (fs->interrupted == NULL) {
-            cond_wait(&fs->op_cond, &fs->op_lock);
+            cond_wait(&fs->interrupt_cond, &fs->op_lock);
             continue;
         }
         round++;
@@ -128,7 +128,7 @@ static void *interrupt_main(void *arg)
                 }
             }
         } while (op != NULL);
-        (void)cond_wait_until(&fs->op_cond, &fs->op_lock,
+        (void)cond_wait_until(&fs->interrupt_cond, &fs->op_lock,
                               time_mono_ns() + LOOK_AGAIN_MS * 1000000ll);
     }
     mutex_unlock(&fs->op_lock);
@@ -150,7 +150,7 @@ void interrupts_stop(struct fs *fs)
 {
     mutex_lock(&fs->op_lock);
     fs->interrupts_stop = true;
-    cond_broadcast(&fs->op_cond);
+    cond_broadcast(&fs->interrupt_cond);
     mutex_unlock(&fs->op_lock);
     (void)pthread_join(fs->interrupt_thread, NULL);
 }

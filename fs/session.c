@@ -126,6 +126,7 @@ static struct fs *fs_new(struct daemon_state *d, struct cache *cache,
     fs->inodes = itable_new(o->remote, o->prefix);
     mutex_init(&fs->op_lock, RANK_INODES); /* never together with the inode table's */
     cond_init(&fs->op_cond);
+    cond_init(&fs->interrupt_cond);
     return fs;
 }
 
@@ -141,6 +142,7 @@ static void fs_free(struct fs *fs)
         fuse_session_destroy(fs->se);
     }
     itable_free(fs->inodes);
+    cond_fini(&fs->interrupt_cond);
     cond_fini(&fs->op_cond);
     mutex_fini(&fs->op_lock);
     free(fs->mountpoint);
