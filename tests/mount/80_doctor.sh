@@ -97,7 +97,7 @@ bad_remote "a wrong secret" 2 FAIL 'remote \[r\]: credentials: 403 SignatureDoes
 bad_remote "a wrong id" 2 FAIL 'remote \[r\]: credentials: 403 .*to do: check accessKeyId' accessKeyId=AKIDwrong
 bad_remote "no such bucket" 2 FAIL 'remote \[r\]: bucket: 404 NoSuchBucket.*to do: check bucket' bucket=nowhere-1250000000
 bad_remote "a wrong region" 2 FAIL 'remote \[r\]: bucket: 404 NoSuchBucket.*region' region=ap-other
-bad_remote "no server" 2 FAIL 'remote \[r\]: network: .*to do: check endPoint' "connectTo=127.0.0.1:$(free_port)"
+bad_remote "no server" 2 FAIL 'remote \[r\]: network: .*to do: check endPoint' connectTo=127.0.0.1:1
 cos_fault '{"action":"blackhole","count":100}'
 began=$SECONDS
 bad_remote "a server that never answers" 2 FAIL 'remote \[r\]: network: '
