@@ -141,7 +141,7 @@ CONF=$GOOD
 
 cos_fault '{"op":"PutObject","action":"status","status":403,"code":"AccessDenied","count":1000}'
 echo refused >"$MNT/refused"
-within 20 bash -c 'objmig errors "$1" | grep -q refused' - "$MNT" || fail "the upload is refused"
+within 60 bash -c 'objmig errors "$1" | grep -q refused' - "$MNT" || fail "the upload is refused"
 doctor nas
 says "a file that failed" 2 FAIL "work: 1 files failed for good .*to do: objmig errors --cache $CACHE"
 cos_ctl DELETE faults >/dev/null
@@ -164,7 +164,7 @@ for f in a b c; do
     make_file "$T/data" 5000 "$(printf '%d' "'$f")"
     cp "$T/data" "$MNT/$f"
 done
-within 20 row_of "$CACHE" open || fail "an open file gets a row"
+within 60 row_of "$CACHE" open || fail "an open file gets a row"
 kill_daemon
 kill -KILL $writer
 doctor nas
@@ -302,7 +302,7 @@ cos_fault '{"op":"UploadPart","action":"status","status":503,"count":100000}'
 make_file "$T/big" 12000000
 cp "$T/big" "$MNT/big"
 begun() { [ "$(uploads | grep -c '^big ')" = 1 ] && row_of "$CACHE" big 'length(upload_id) > 20'; }
-within 30 begun || fail "an upload is begun" "$(uploads)"
+within 60 begun || fail "an upload is begun" "$(uploads)"
 kill_daemon
 umount -l "$MNT"
 cos_ctl POST clock '{"offset_s":0}' >/dev/null
@@ -333,7 +333,7 @@ CACHE=$ORIGINAL
 rm -rf "$CACHE"
 mkdir -m 700 "$CACHE"
 doctor cos
-says "after the journal was lost it is listed" 0 warn "uploads of \[cos\]: key \"big\", upload $ID, 2 d 02:00:[0-9]+ old, .*to do: .*--abort-uploads cos"
+says "after the journal was lost it is listed" 0 warn "uploads of \[cos\]: key \"big\", upload $ID, 2 d 02:[0-9]+:[0-9]+ old, .*to do: .*--abort-uploads cos"
 is "and not aborted" "$(uploads)" "big $ID"
 doctor --abort-uploads cos </dev/null
 is "nor without --yes" "$RC $(uploads)" "1 big $ID"
