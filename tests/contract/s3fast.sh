@@ -1,7 +1,7 @@
 #!/bin/bash
 # The S3 server of the bench: what it must refuse, against signatures made by curl; ranges and pages; the delay; the clients people
 # use, where they are installed.
-# timeout: 120
+# timeout: 240
 . "$(dirname "$0")/../lib/lib.sh"
 
 start_s3fast --listen 0:200 --bucket b --bucket c

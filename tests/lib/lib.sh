@@ -376,7 +376,7 @@ mount_objmig() {
 
 # umount_objmig DIR, and then daemon_gone [SECONDS]: everything queued is finished.
 umount_objmig() { timeout 60 umount "$1"; }
-daemon_gone() { within "${1:-60}" _no_daemon; }
+daemon_gone() { within "${1:-120}" _no_daemon; }
 _no_daemon() { [ -z "$(daemon_pids)" ]; }
 
 # daemon_pids: the mount.objmig processes of this test, whatever they call themselves.

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Two daemons on one machine, each with its cache directory: each ends with its own last mount, whatever the other does. And a mount
 # finds what a daemon that died has left, also when it dies while we look.
-# timeout: 400
+# timeout: 500
 . "$(dirname "$0")/../lib/lib.sh"
 need_fuse
 start_cos --bucket test-1250000000 --bucket other-1250000000

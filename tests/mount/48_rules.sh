@@ -1,7 +1,7 @@
 #!/bin/bash
 # The rules of the design that concern the kernel, the mounts and the daemon's life and that no other script would notice if they
 # were broken. tests/README.md says which rule is tested where.
-# timeout: 300
+# timeout: 600
 . "$(dirname "$0")/../lib/lib.sh"
 need_fuse
 ONE=one-1250000000 TWO=two-1250000000
@@ -175,7 +175,7 @@ done
 wait $alarmed
 is "SIGALRM breaks no write" "$(cat "$T/alarm")" written
 rm -f "$A"/w1[89] "$A/w20"
-ok "wait" objmig wait -q "$A" --timeout=60
+ok "wait" objmig wait -q "$A" --timeout=300
 is "all of it arrived" "$(for n in $(seq 17); do COS_BUCKET=$ONE cos_stat "w$n" size; done | sort | uniq -c | xargs)" "17 $((8 << 20))"
 
 # ---- wait: open files are named, not waited for (E6)
@@ -183,7 +183,7 @@ is "all of it arrived" "$(for n in $(seq 17); do COS_BUCKET=$ONE cos_stat "w$n" 
 bash -c 'printf data; exec sleep 1000' >"$A/held" &
 held=$!
 within 60 test -s "$A/held"
-said=$(timeout 60 objmig wait "$A" 2>&1)
+said=$(timeout 300 objmig wait "$A" 2>&1)
 is "wait with an open file ends" $? 0
 matches "and says so" "$said" open
 kill $held
@@ -273,11 +273,11 @@ cos_fault '{"op":"PutObject","action":"status","status":503,"count":0}'
 echo kept >"$A/kept"
 kill -TERM "$(daemon_pids)"
 ok "it ends after stop_timeout" within 60 _no_daemon
-timeout 60 objmig wait -q --cache "$CACHE"
+timeout 300 objmig wait -q --cache "$CACHE"
 is "wait says that work is left and nobody does it" $? 3
 in_time
 ok "mounted again" mount_objmig one "$A"
-ok "it goes on" objmig wait -q "$A" --timeout=60
+ok "it goes on" objmig wait -q "$A" --timeout=300
 is "and arrives" "$(COS_BUCKET=$ONE cos_cat kept)" kept
 umount "$A"
 ok "the daemon ends" daemon_gone

@@ -1,5 +1,6 @@
 #!/bin/bash
 # objmig doctor: each thing it looks for is provoked, found, named with what to do, and gone again after that was done.
+# timeout: 500
 . "$(dirname "$0")/../lib/lib.sh"
 need_fuse
 start_cos

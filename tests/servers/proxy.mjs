@@ -80,6 +80,8 @@ const server = http.createServer(async (req, res) => {
         await sleep(delayMs + delay_ms);
     if (held.length > 0)
         await Promise.all(held);
+    if (req.socket.destroyed)
+        return;
 
     if (act === 'reset')
         return req.socket.resetAndDestroy();
