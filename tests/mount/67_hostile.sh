@@ -204,7 +204,7 @@ for name in put-elsewhere put-endless put-echo put-lie; do
 done
 # Refusals are told at once, what looks like a bad line is tried again: in no case is it taken for done.
 nok "writing: it is not taken for done" timeout 10 objmig wait -q "$BAD"
-refusal_told() { objmig errors "$BAD" | grep 'put-echo.*AccessDenied'; }
+refusal_told() { [[ $(objmig errors "$BAD") =~ put-echo.*AccessDenied ]]; }
 ok "writing: a refusal has its line" within 60 refusal_told
 at_most "writing: bytes taken of 10 GB" "$(hostile sent/put-endless)" $((400 << 20))
 is "no request to another host" "$(hostile elsewhere)" ''
