@@ -6,8 +6,9 @@
 need_fuse
 ONE=one-1250000000 TWO=two-1250000000
 start_cos --bucket $ONE --bucket $TWO
-conf_cos one bucket=$ONE bigFileUploadPartSize=1M smallFileThreshold=1M
-conf_cos two bucket=$TWO
+# What was held for longer than that is sent again, and settles as long: by default five minutes.
+conf_cos one bucket=$ONE bigFileUploadPartSize=1M smallFileThreshold=1M requestTimeoutMs=30000
+conf_cos two bucket=$TWO requestTimeoutMs=30000
 conf_local nas "$T/bucket"
 A=$T/a B=$T/b N=$T/n
 gone() { ! kill -0 "$1" 2>/dev/null; }
