@@ -14,6 +14,7 @@
 #include "sync.h"
 
 #define FAULT_MAGIC 0xfa017u
+#define HELD INT64_MAX /* due when it is let go */
 
 struct rule {
     struct be_fault_rule r;
@@ -45,7 +46,7 @@ struct fault_be {
     struct cond wake;
     struct rule *rules;
     size_t n_rules;
-    unsigned calls[BE_KINDS];
+    struct be_fault_seen seen[BE_KINDS];
     struct passage *late; /* by due_ns */
     bool stop;
     pthread_t timer;
@@ -74,18 +75,35 @@ static struct be **src_of(struct be_op *op)
     return op->kind == BE_MP_PART ? &CONTAINER_OF(op, struct be_part, op)->src : NULL;
 }
 
+/* The gate which be_complete leaves after this keeps f. */
+static void back_at_caller(struct be_op *op)
+{
+    struct passage *p = op->owner;
+    struct fault_be *f = p->f;
+    enum be_kind kind = op->kind;
+    op->done = p->done;
+    op->owner = p->owner;
+    free(p);
+    op->done(op); /* op may be gone from here on */
+    mutex_lock(&f->lock);
+    f->seen[kind].ended++;
+    mutex_unlock(&f->lock);
+}
+
 /* Gives the operation back to its caller. */
 static void leave(struct passage *p, int status)
 {
     struct be_op *op = p->op;
-    op->done = p->done;
-    op->owner = p->owner;
+    op->done = back_at_caller;
+    op->owner = p;
     struct be **src = src_of(op);
     if (src) {
         *src = p->src;
     }
     __atomic_store_n(&op->be, &p->f->be, __ATOMIC_RELEASE);
-    free(p);
+    mutex_lock(&p->f->lock);
+    p->f->seen[op->kind].ended_ns = time_mono_ns();
+    mutex_unlock(&p->f->lock);
     be_complete(op, status);
 }
 
@@ -176,7 +194,7 @@ static void *timer_main(void *arg)
             mutex_unlock(&f->lock);
             pool_submit(f->be.env.workers, &p->work);
             mutex_lock(&f->lock);
-        } else if (p) {
+        } else if (p && p->due_ns != HELD) {
             (void)cond_wait_until(&f->wake, &f->lock, p->due_ns);
         } else {
             cond_wait(&f->wake, &f->lock);
@@ -197,11 +215,13 @@ static void insert_late_locked(struct fault_be *f, struct passage *p)
     cond_signal(&f->wake);
 }
 
-/* Counts the call and finds the first rule that it meets. */
-static void meet_rules_locked(struct fault_be *f, struct passage *p, unsigned *ret_delay_ms)
+/* Counts the call and finds the first rule that it meets. *ret_due_ns: 0 is at once. */
+static void meet_rules_locked(struct fault_be *f, struct passage *p, int64_t *ret_due_ns)
 {
     enum be_kind kind = p->op->kind;
-    f->calls[kind]++;
+    int64_t now = time_mono_ns();
+    f->seen[kind].calls++;
+    f->seen[kind].began_ns = now;
     for (size_t i = 0; i < f->n_rules; i++) {
         struct rule *r = &f->rules[i];
         if (r->r.kind != kind && r->r.kind != BE_KINDS) {
@@ -221,7 +241,9 @@ static void meet_rules_locked(struct fault_be *f, struct passage *p, unsigned *r
         p->status = r->r.status;
         p->code = r->r.code;
         p->cls = r->r.cls != ERR_NONE ? r->r.cls : ERR_TRANSIENT;
-        *ret_delay_ms = r->r.delay_ms;
+        *ret_due_ns = r->r.hold          ? HELD
+                      : r->r.delay_ms > 0 ? now + (int64_t)r->r.delay_ms * 1000000
+                                          : 0;
         return;
     }
 }
@@ -238,15 +260,14 @@ static void pass(struct be *be, struct be_op *op)
     struct be **src = src_of(op);
     p->src = src ? *src : NULL;
     p->work.run = run_passage;
-    unsigned delay_ms = 0;
     mutex_lock(&f->lock);
-    meet_rules_locked(f, p, &delay_ms);
-    if (delay_ms > 0) {
-        p->due_ns = time_mono_ns() + (int64_t)delay_ms * 1000000;
+    meet_rules_locked(f, p, &p->due_ns);
+    bool at_once = p->due_ns == 0;
+    if (!at_once) {
         insert_late_locked(f, p);
     }
     mutex_unlock(&f->lock);
-    if (delay_ms == 0) {
+    if (at_once) {
         pool_submit(f->be.env.workers, &p->work);
     }
 }
@@ -390,14 +411,31 @@ void be_fault_clear(struct be *be)
     struct fault_be *f = fault_of(be);
     mutex_lock(&f->lock);
     f->n_rules = 0;
+    struct passage **link = &f->late;
+    while (*link && (*link)->due_ns != HELD) {
+        link = &(*link)->next;
+    }
+    struct passage *held = *link;
+    *link = NULL;
+    while (held) {
+        struct passage *p = held;
+        held = p->next;
+        p->due_ns = 0;
+        insert_late_locked(f, p);
+    }
     mutex_unlock(&f->lock);
+}
+
+struct be_fault_seen be_fault_seen(const struct be *be, enum be_kind kind)
+{
+    struct fault_be *f = fault_of(be);
+    mutex_lock(&f->lock);
+    struct be_fault_seen seen = f->seen[kind];
+    mutex_unlock(&f->lock);
+    return seen;
 }
 
 unsigned be_fault_calls(const struct be *be, enum be_kind kind)
 {
-    struct fault_be *f = fault_of(be);
-    mutex_lock(&f->lock);
-    unsigned n = f->calls[kind];
-    mutex_unlock(&f->lock);
-    return n;
+    return be_fault_seen(be, kind).calls;
 }

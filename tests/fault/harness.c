@@ -212,9 +212,30 @@ void fx_delay(struct fx *fx, unsigned r, enum be_kind kind, unsigned skip, unsig
     be_fault_add(fx->fault[r], &rule);
 }
 
+void fx_hold(struct fx *fx, unsigned r, enum be_kind kind, unsigned times)
+{
+    const struct be_fault_rule rule = {.kind = kind, .times = times, .hold = true};
+    be_fault_add(fx->fault[r], &rule);
+}
+
+void fx_let_go(struct fx *fx, unsigned r)
+{
+    be_fault_clear(fx->fault[r]);
+}
+
 unsigned fx_calls(struct fx *fx, unsigned r, enum be_kind kind)
 {
     return be_fault_calls(fx->fault[r], kind);
+}
+
+unsigned fx_ended(struct fx *fx, unsigned r, enum be_kind kind)
+{
+    return be_fault_seen(fx->fault[r], kind).ended;
+}
+
+int64_t fx_gap_ns(struct fx *fx, unsigned r, enum be_kind ended, enum be_kind begun)
+{
+    return be_fault_seen(fx->fault[r], begun).began_ns - be_fault_seen(fx->fault[r], ended).ended_ns;
 }
 
 /* ---- waiting ---- */

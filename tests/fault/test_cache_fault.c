@@ -47,10 +47,7 @@ static void put_reply_lost_then_rewritten(void **state)
         fx_fault(fx, 0, BE_WRITE, 0, 1, -EIO, ERR_TRANSIENT, true);
         fx_text(fx, 0, "f", "one");
         cache_hurry(fx->c, NULL);
-        while (fx_calls(fx, 0, BE_WRITE) < 1 + 2 * (unsigned)i) {
-            fx_sleep_ms(2);
-        }
-        fx_sleep_ms(50);
+        FX_AWAIT(fx, fx_ended(fx, 0, BE_WRITE) >= 1 + 2 * (unsigned)i);
         if (i == 1) {
             assert_int_equal(fx_unlink(fx, 0, "f"), 0);
         } else if (i == 2) {
@@ -84,14 +81,11 @@ static void copied_while_committed(void **state)
             fx_fault(fx, 0, BE_WRITE, 0, 1, -EIO, ERR_TRANSIENT, true);
             fx_fault(fx, 0, BE_STAT, 0, 1, -EIO, ERR_TRANSIENT, false);
         } else {
-            fx_delay(fx, 0, BE_WRITE, 0, 1, 300);
+            fx_hold(fx, 0, BE_WRITE, 1);
         }
         assert_int_equal(fx_flush(fx, a), 0);
         cache_hurry(fx->c, NULL);
-        while (fx_calls(fx, 0, BE_WRITE) == before) {
-            fx_sleep_ms(2);
-        }
-        fx_sleep_ms(20);
+        FX_AWAIT(fx, (lost ? fx_ended(fx, 0, BE_WRITE) : fx_calls(fx, 0, BE_WRITE)) != before);
         assert_int_equal(fx_create(fx, 0, copy, &b), 0);
         assert_int_equal(fx_range(fx, a, 2, b, 0, 12), 12);
         assert_int_equal(fx_end(fx, b), 0);
@@ -99,6 +93,9 @@ static void copied_while_committed(void **state)
             assert_int_equal(fx_write(fx, a, 5, "xyz", 3), 0);
         }
         assert_int_equal(fx_end(fx, a), 0);
+        if (!lost) {
+            fx_let_go(fx, 0);
+        }
         if (restarted) {
             fx_close(fx);
             fx_open(fx);
@@ -108,6 +105,12 @@ static void copied_while_committed(void **state)
         assert_at(fx, 0, copy, "234567890123");
         be_fault_clear(fx->fault[0]);
     }
+}
+
+/* The time in which the repeated one may still arrive lies between them. */
+static void assert_settled(struct fx *fx, enum be_kind repeated, enum be_kind different)
+{
+    assert_true(fx_gap_ns(fx, 0, repeated, different) >= fx->conf[0].request_timeout_ms * INT64_C(1000000));
 }
 
 /* Nothing different goes out while an attempt without an answer may still arrive, though its repetition succeeded. */
@@ -120,24 +123,21 @@ static void repeated_request_may_still_arrive(void **state)
     be_fault_add(fx->fault[0], &gone);
     fx_text(fx, 0, "f", "one");
     ends_clean(fx);
-    int64_t sent = time_mono_ns();
     assert_int_equal(fx_unlink(fx, 0, "f"), 0);
     ends_clean(fx);
-    assert_true(time_mono_ns() - sent > 300 * INT64_C(1000000)); /* of 400 */
+    assert_settled(fx, BE_WRITE, BE_REMOVE);
     assert_at(fx, 0, "f", NULL);
-    sent = time_mono_ns();
     fx_text(fx, 0, "f", "two");
     ends_clean(fx);
-    assert_true(time_mono_ns() - sent > 300 * INT64_C(1000000));
+    assert_settled(fx, BE_REMOVE, BE_WRITE);
     assert_at(fx, 0, "f", "two");
     be_fault_add(fx->fault[0], &put);
     assert_int_equal(fx_mkdir(fx, 0, "d/"), 0); /* a directory would come back, too */
     ends_clean(fx);
     assert_at(fx, 0, "d/", "");
-    sent = time_mono_ns();
     assert_int_equal(fx_rmdir(fx, 0, "d/"), 0);
     ends_clean(fx);
-    assert_true(time_mono_ns() - sent > 300 * INT64_C(1000000));
+    assert_settled(fx, BE_WRITE, BE_REMOVE);
     assert_at(fx, 0, "d/", NULL);
 }
 
@@ -151,14 +151,13 @@ static void fsync_of_a_source_held_open(void **state)
     assert_int_equal(fx_create(fx, 0, "b", &b), 0);
     assert_int_equal(fx_write(fx, b, 0, "first", 5), 0);
     unsigned before = fx_calls(fx, 0, BE_WRITE);
-    fx_delay(fx, 0, BE_WRITE, 0, 1, 300);
+    fx_hold(fx, 0, BE_WRITE, 1);
     assert_int_equal(fx_flush(fx, b), 0);
     cache_hurry(fx->c, NULL);
-    while (fx_calls(fx, 0, BE_WRITE) == before) {
-        fx_sleep_ms(2);
-    }
+    FX_AWAIT(fx, fx_calls(fx, 0, BE_WRITE) != before);
     assert_int_equal(fx_openf(fx, 0, "a", O_RDWR, &a), 0);
     assert_int_equal(fx_range(fx, a, 0, b, 0, 14), 14);
+    fx_let_go(fx, 0);
     assert_int_equal(fx_write(fx, a, 0, "new", 3), 0);
     assert_int_equal(fx_fsync(fx, a), 0);
     assert_at(fx, 0, "a", "new bytes of a");
@@ -176,10 +175,7 @@ static void put_reply_lost_then_gone(void **state)
     fx_fault(fx, 0, BE_WRITE, 0, 1, -EIO, ERR_TRANSIENT, true);
     fx_text(fx, 0, "f", "one");
     cache_hurry(fx->c, NULL);
-    while (fx_calls(fx, 0, BE_WRITE) < 1) {
-        fx_sleep_ms(2);
-    }
-    fx_sleep_ms(50);
+    FX_AWAIT(fx, fx_ended(fx, 0, BE_WRITE) >= 1);
     assert_int_equal(fx_unlink(fx, 0, "f"), 0);
     ends_clean(fx);
     assert_at(fx, 0, "f", NULL);
@@ -191,10 +187,7 @@ static void lost_then_moved(void **state)
     fx_fault(fx, 0, BE_WRITE, 0, 1, -EIO, ERR_TRANSIENT, true);
     fx_text(fx, 0, "f", "one");
     cache_hurry(fx->c, NULL);
-    while (fx_calls(fx, 0, BE_WRITE) < 1) {
-        fx_sleep_ms(2);
-    }
-    fx_sleep_ms(50);
+    FX_AWAIT(fx, fx_ended(fx, 0, BE_WRITE) >= 1);
     assert_int_equal(fx_rename(fx, 0, "f", "g", 0), 0);
     ends_clean(fx);
     assert_at(fx, 0, "g", "one");
@@ -213,8 +206,9 @@ static void delete_reply_lost(void **state)
     be_fault_clear(fx->fault[0]);
     fx_fault(fx, 0, BE_REMOVE, 0, 1, -EIO, ERR_TRANSIENT, true);
     assert_int_equal(fx_unlink(fx, 0, "g"), 0);
+    unsigned before = fx_ended(fx, 0, BE_REMOVE);
     cache_hurry(fx->c, NULL);
-    fx_sleep_ms(100);
+    FX_AWAIT(fx, fx_ended(fx, 0, BE_REMOVE) > before);
     fx_text(fx, 0, "g", "made again");
     ends_clean(fx);
     assert_at(fx, 0, "g", "made again");
@@ -276,15 +270,14 @@ static void attributes_while_parts_go_out(void **state)
         char key[] = {'f', (char)('0' + i), '\0'};
         be_fault_clear(fx->fault[0]);
         unsigned before = fx_calls(fx, 0, BE_MP_PART);
-        fx_delay(fx, 0, BE_MP_PART, 2, 100, 100);
+        be_fault_add(fx->fault[0], &(struct be_fault_rule){.kind = BE_MP_PART, .skip = 2, .hold = true});
         put_big(fx, key, 1);
         cache_hurry(fx->c, NULL);
-        while (fx_calls(fx, 0, BE_MP_PART) - before < 3) {
-            fx_sleep_ms(2);
-        }
+        FX_AWAIT(fx, fx_calls(fx, 0, BE_MP_PART) - before >= 3);
         const struct cattr a = {.mode = S_IFREG | 0600, .mtime_ns = 1000000000};
         assert_int_equal(fx_setattr(fx, 0, key, CSET_MODE | CSET_MTIME, &a), 0);
         assert_int_equal(fx_setxattr(fx, 0, key, "user.colour", "blue"), 0);
+        fx_let_go(fx, 0);
         if (restarted) {
             fx_close(fx);
             fx_open(fx);
@@ -359,10 +352,7 @@ static void complete_reply_lost_then_rewritten(void **state)
     fx_fault(fx, 0, BE_MP_COMMIT, 0, 1, -EIO, ERR_TRANSIENT, true);
     put_big(fx, "big", 1);
     cache_hurry(fx->c, NULL);
-    while (fx_calls(fx, 0, BE_MP_COMMIT) < 1) {
-        fx_sleep_ms(2);
-    }
-    fx_sleep_ms(50);
+    FX_AWAIT(fx, fx_ended(fx, 0, BE_MP_COMMIT) >= 1);
     put_big(fx, "big", 2);
     ends_clean(fx);
     assert_big(fx, "big", 2);
@@ -385,23 +375,17 @@ static void begin_lost_and_superseded(void **state)
 {
     struct fx *fx = *state;
     fx_fault(fx, 0, BE_MP_BEGIN, 0, 1, -EIO, ERR_TRANSIENT, true);
+    fx_fault(fx, 0, BE_MP_UPLOADS, 0, 0, -EIO, ERR_TRANSIENT, false);
     put_big(fx, "f", 1);
     cache_hurry(fx->c, NULL);
-    while (fx_at_uploads(fx, 0) == 0) {
-        fx_sleep_ms(2);
-    }
-    fx_sleep_ms(50);
-    fx_fault(fx, 0, BE_MP_UPLOADS, 0, 100, -EIO, ERR_TRANSIENT, false);
+    FX_AWAIT(fx, fx_ended(fx, 0, BE_MP_BEGIN) == 1);
     fx_text(fx, 0, "f", "small");
     ends_clean(fx);
     assert_at(fx, 0, "f", "small");
     assert_int_equal(fx_at_uploads(fx, 0), 1);
     fx_close(fx);
     fx_open(fx);
-    for (int i = 0; i < 1000 && fx_at_uploads(fx, 0) > 0; i++) {
-        fx_sleep_ms(5);
-    }
-    assert_int_equal(fx_at_uploads(fx, 0), 0);
+    fx_no_uploads(fx, 0);
     assert_at(fx, 0, "f", "small");
 }
 
@@ -427,9 +411,7 @@ static void put_reply_lost_beside_an_upload(void **state)
     fx_fault(fx, 0, BE_STAT, 0, 1, -EIO, ERR_TRANSIENT, false);
     put_big(fx, "f", 1);
     cache_hurry(fx->c, NULL);
-    while (fx_calls(fx, 0, BE_MP_COMMIT) == 0) {
-        fx_sleep_ms(2);
-    }
+    FX_AWAIT(fx, fx_calls(fx, 0, BE_MP_COMMIT) != 0);
     fx_fault(fx, 0, BE_WRITE, 0, 1, -EIO, ERR_TRANSIENT, true);
     fx_text(fx, 0, "f", "small");
     ends_clean(fx);
@@ -442,31 +424,26 @@ static void put_reply_lost_beside_an_upload(void **state)
 static void superseded_upload_is_aborted(void **state)
 {
     struct fx *fx = *state;
-    fx_delay(fx, 0, BE_MP_PART, 3, 1, 300);
+    const struct be_fault_rule fourth = {.kind = BE_MP_PART, .skip = 3, .times = 1, .hold = true};
+    be_fault_add(fx->fault[0], &fourth);
     put_big(fx, "big", 4);
     cache_hurry(fx->c, NULL);
-    while (fx_calls(fx, 0, BE_MP_PART) < 4) {
-        fx_sleep_ms(2);
-    }
+    FX_AWAIT(fx, fx_calls(fx, 0, BE_MP_PART) >= 4);
     fx_text(fx, 0, "big", "small now");
+    fx_let_go(fx, 0);
     ends_clean(fx);
     assert_at(fx, 0, "big", "small now");
-    for (int i = 0; i < 100 && fx_at_uploads(fx, 0) > 0; i++) {
-        fx_sleep_ms(10); /* the abort goes behind */
-    }
-    assert_int_equal(fx_at_uploads(fx, 0), 0);
+    fx_no_uploads(fx, 0);
+    unsigned before = fx_calls(fx, 0, BE_MP_PART);
     put_big(fx, "gone", 5);
-    be_fault_clear(fx->fault[0]);
-    fx_delay(fx, 0, BE_MP_PART, 3, 1, 300);
+    be_fault_add(fx->fault[0], &fourth);
     cache_hurry(fx->c, NULL);
-    fx_sleep_ms(150);
+    FX_AWAIT(fx, fx_calls(fx, 0, BE_MP_PART) >= before + 4);
     assert_int_equal(fx_unlink(fx, 0, "gone"), 0);
+    fx_let_go(fx, 0);
     ends_clean(fx);
     assert_at(fx, 0, "gone", NULL);
-    for (int i = 0; i < 100 && fx_at_uploads(fx, 0) > 0; i++) {
-        fx_sleep_ms(10);
-    }
-    assert_int_equal(fx_at_uploads(fx, 0), 0);
+    fx_no_uploads(fx, 0);
 }
 
 static void refused_key_others_go_on(void **state)
@@ -626,13 +603,12 @@ static void foreign_version_of_moved(void **state)
 {
     struct fx *fx = *state;
     fx_at_put(fx, 0, "a", "moved");
-    fx_delay(fx, 0, BE_REMOVE, 0, 1, 300);
+    fx_hold(fx, 0, BE_REMOVE, 1);
     assert_int_equal(fx_rename(fx, 0, "a", "b", 0), 0);
     cache_hurry(fx->c, NULL);
-    while (!fx_at_is(fx, 0, "b", "moved")) {
-        fx_sleep_ms(2);
-    }
+    FX_AWAIT(fx, fx_at_is(fx, 0, "b", "moved"));
     fx_at_put(fx, 0, "a", "theirs");
+    fx_let_go(fx, 0);
     fx_idle(fx);
     assert_at(fx, 0, "a", "theirs");
     assert_at(fx, 0, "b", "moved");
@@ -673,23 +649,21 @@ static void streamed_then_truncated(void **state)
     fx_close(fx);
     fx->opt.cache_size = 2 * n;
     fx_open(fx);
-    fx_delay(fx, 0, BE_MP_PART, 3, 1, 300);
+    be_fault_add(fx->fault[0], &(struct be_fault_rule){.kind = BE_MP_PART, .skip = 3, .times = 1, .hold = true});
     assert_int_equal(fx_create(fx, 0, "f", &h), 0);
     for (size_t off = 0; fx_calls(fx, 0, BE_MP_PART) < 4; off += FX_THRESHOLD) {
         assert_int_equal(fx_write(fx, h, off, old + off % n, FX_THRESHOLD), 0);
     }
     assert_int_equal(fx_openf(fx, 0, "f", O_WRONLY | O_TRUNC, &again), 0);
     assert_int_equal(fx_write(fx, again, 0, fresh, n), 0);
-    fx_sleep_ms(400); /* it has arrived */
+    fx_let_go(fx, 0);
+    FX_AWAIT(fx, fx_ended(fx, 0, BE_MP_PART) == fx_calls(fx, 0, BE_MP_PART)); /* it has arrived */
     assert_int_equal(fx_end(fx, again), 0);
     assert_int_equal(fx_end(fx, h), 0);
     ends_clean(fx);
     assert_int_equal(fx_at(fx, 0, "f", got, n + 1), n);
     assert_memory_equal(got, fresh, n);
-    for (int i = 0; i < 400 && fx_at_uploads(fx, 0) > 0; i++) {
-        fx_sleep_ms(5);
-    }
-    assert_int_equal(fx_at_uploads(fx, 0), 0);
+    fx_no_uploads(fx, 0);
 }
 
 /* A crash in memory: the cache is closed in the middle, and opened again. */
@@ -699,10 +673,7 @@ static void closed_in_the_middle(void **state)
     fx_fault(fx, 0, BE_WRITE, 0, 1, -EIO, ERR_TRANSIENT, true);
     fx_text(fx, 0, "f", "one");
     cache_hurry(fx->c, NULL);
-    while (fx_calls(fx, 0, BE_WRITE) < 1) {
-        fx_sleep_ms(2);
-    }
-    fx_sleep_ms(50);
+    FX_AWAIT(fx, fx_ended(fx, 0, BE_WRITE) >= 1);
     fx_text(fx, 0, "f", "two"); /* UNKNOWN with newer content in the journal */
     fx_close(fx);
     fx_open(fx);
@@ -729,7 +700,7 @@ static void stream_two_writers(void **state)
     fx_close(fx);
     fx->opt.cache_size = 16 * (uint64_t)FX_THRESHOLD;
     fx_open(fx);
-    fx_delay(fx, 0, BE_MP_COMMIT, 0, 1, 800);
+    fx_delay(fx, 0, BE_MP_COMMIT, 0, 1, 800); /* the write may wait for it, and is right after it as well */
     assert_int_equal(fx_create(fx, 0, "f", &h), 0);
     while (fx_calls(fx, 0, BE_MP_PART) < 8) {
         assert_int_equal(fx_write(fx, h, len, bytes + len, FX_THRESHOLD), 0);
@@ -739,9 +710,7 @@ static void stream_two_writers(void **state)
     pthread_t t;
     void *a[2] = {fx, h};
     assert_int_equal(pthread_create(&t, NULL, flusher, a), 0);
-    while (fx_calls(fx, 0, BE_MP_COMMIT) < 1) {
-        fx_sleep_ms(2);
-    }
+    FX_AWAIT(fx, fx_calls(fx, 0, BE_MP_COMMIT) >= 1);
     assert_int_equal(fx_write(fx, h2, len, bytes + len, 1000), 0);
     len += 1000;
     assert_int_equal(fx_flush(fx, h2), 0);
@@ -772,9 +741,9 @@ static void stream_chmod_while_sent(void **state)
         fx_open(fx);
         if (lost) {
             fx_fault(fx, 0, BE_MP_COMMIT, 0, 1, -EIO, ERR_TRANSIENT, true);
-            fx_delay(fx, 0, BE_STAT, 0, 100, 300);
+            fx_hold(fx, 0, BE_STAT, 0);
         } else {
-            fx_delay(fx, 0, BE_MP_COMMIT, 0, 1, 500);
+            fx_hold(fx, 0, BE_MP_COMMIT, 0);
         }
         assert_int_equal(fx_create(fx, 0, key, &h), 0);
         while (fx_calls(fx, 0, BE_MP_PART) < 8) {
@@ -784,11 +753,10 @@ static void stream_chmod_while_sent(void **state)
         pthread_t t;
         void *a[2] = {fx, h};
         assert_int_equal(pthread_create(&t, NULL, flusher, a), 0);
-        while (fx_calls(fx, 0, BE_MP_COMMIT) < 1) {
-            fx_sleep_ms(2);
-        }
+        FX_AWAIT(fx, fx_calls(fx, 0, BE_MP_COMMIT) >= 1);
         unsigned parts = fx_calls(fx, 0, BE_MP_PART);
         assert_int_equal(fx_setattr(fx, 0, key, CSET_MODE, &(struct cattr){.mode = S_IFREG | 0640}), 0);
+        fx_let_go(fx, 0);
         assert_int_equal(pthread_join(t, NULL), 0);
         assert_int_equal(fx_end(fx, h), 0);
         ends_clean(fx);
@@ -818,9 +786,7 @@ static void failed_while_it_waits_for_memory(void **state)
     fx_delay(fx, 0, BE_MP_PART, 0, 15, 800);
     assert_int_equal(fx_put(fx, 0, "a", p, n), 0);
     cache_hurry(fx->c, NULL);
-    while (fx_calls(fx, 0, BE_MP_PART) < 16) {
-        fx_sleep_ms(2);
-    }
+    FX_AWAIT(fx, fx_calls(fx, 0, BE_MP_PART) >= 16);
     assert_int_equal(fx_put(fx, 0, "b", p, n), 0);
     cache_hurry(fx->c, NULL);
     ends_clean(fx);

@@ -242,7 +242,7 @@ static unsigned run(const char *what)
     fx_open(&fx);
     atomic_store(&counting, true);
     for (unsigned i = 0; i < ARRAY_LEN(script); i++) {
-        errors += run_step(&fx, &script[i], fault.n == 0 ? 20000 : 250);
+        errors += run_step(&fx, &script[i], fault.n == 0 ? FX_PATIENCE_MS : 250);
     }
     atomic_store(&counting, false);
     bool again = fault.forever || fault.site == JOURNAL || fault.site == SYNC || errors > 0;
@@ -253,9 +253,9 @@ static unsigned run(const char *what)
         }
         unsigned n;
         assert_int_equal(cache_retry(fx.c, NULL, &n), 0);
-        if (!fx_idle_within(&fx, 20000)) {
+        if (!fx_idle_within(&fx, FX_PATIENCE_MS)) {
             fx_report(&fx);
-            fail_msg("%s: work is left after 20 s", what);
+            fail_msg("%s: work is left", what);
         }
         if (fx_progress(&fx).failed == 0) {
             break;

@@ -251,7 +251,7 @@ static int run_step(struct fx *fx, const struct step *s)
     case RMDIR:
         return fx_rmdir(fx, s->r, from);
     case IDLE:
-        return fx_idle_within(fx, 20000) ? 0 : -ETIMEDOUT;
+        return fx_idle_within(fx, FX_PATIENCE_MS) ? 0 : -ETIMEDOUT;
     }
     return -EINVAL;
 }
@@ -274,7 +274,7 @@ static void work(struct fx *fx)
 static void recover(struct fx *fx)
 {
     fx_open(fx);
-    (void)fx_idle_within(fx, 20000);
+    (void)fx_idle_within(fx, FX_PATIENCE_MS);
     fx_close(fx);
 }
 
@@ -363,9 +363,9 @@ static void check(struct fx *fx, const char *what)
         apply(&after, &script[sh->at]);
     }
     fx_open(fx);
-    if (!fx_idle_within(fx, 20000)) {
+    if (!fx_idle_within(fx, FX_PATIENCE_MS)) {
         fx_report(fx);
-        fail_msg("%s, step %u: work is left after 20 s", what, sh->at);
+        fail_msg("%s, step %u: work is left", what, sh->at);
     }
     struct cprogress p = fx_progress(fx);
     if (p.failed > 0) {
@@ -385,7 +385,7 @@ static void check(struct fx *fx, const char *what)
         }
     }
     unsigned uploads = 1;
-    for (unsigned t = 0; t < 400 && (uploads = fx_at_uploads(fx, 0) + fx_at_uploads(fx, 1)) > 0; t++) {
+    for (unsigned t = 0; t < FX_PATIENCE_MS / 5 && (uploads = fx_at_uploads(fx, 0) + fx_at_uploads(fx, 1)) > 0; t++) {
         fx_sleep_ms(5); /* aborts go behind */
     }
     if (uploads > 0) {

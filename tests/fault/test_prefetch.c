@@ -43,12 +43,7 @@ static void is_right(struct fx *fx, unsigned dir, unsigned file)
 /* So many are asked for, soon. */
 static void reach(struct fx *fx, enum be_kind kind, unsigned calls)
 {
-    for (int ms = 0; fx_calls(fx, 0, kind) < calls; ms += 5) {
-        if (ms > 20000) {
-            fail_msg("%u calls where %u were expected", fx_calls(fx, 0, kind), calls);
-        }
-        fx_sleep_ms(5);
-    }
+    FX_AWAIT(fx, fx_calls(fx, 0, kind) >= calls);
 }
 
 /* Nothing is under way, most likely: before a bound upwards. */

@@ -109,12 +109,14 @@ die() {
     exit 1
 }
 
-# within SECONDS COMMAND …: until it succeeds.
+# within SECONDS COMMAND …: until it succeeds. What fails is a try that began after that time, not one before which this shell stood still.
 within() {
-    local end=$(( $(date +%s%N) + $1 * 1000000000 ))
+    local end=$(( $(date +%s%N) + $1 * 1000000000 )) now
     shift
-    until "$@" >/dev/null 2>&1; do
-        [ "$(date +%s%N)" -lt $end ] || return 1
+    while :; do
+        now=$(date +%s%N)
+        "$@" >/dev/null 2>&1 && return 0
+        [ "$now" -lt $end ] || return 1
         sleep 0.05
     done
 }
@@ -206,11 +208,6 @@ trap _cleanup EXIT
 trap 'exit 130' INT TERM HUP
 
 # ---- servers
-
-# free_port: a TCP port of 127.0.0.1 nobody uses now.
-free_port() {
-    python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
-}
 
 # start_cos [option …]: a COS server of this test's own (0.3 s). Sets COS_PORT COS_BUCKET COS_LOG and the rest.
 start_cos() {
@@ -379,7 +376,7 @@ mount_objmig() {
 
 # umount_objmig DIR, and then daemon_gone [SECONDS]: everything queued is finished.
 umount_objmig() { timeout 60 umount "$1"; }
-daemon_gone() { within "${1:-60}" _no_daemon; }
+daemon_gone() { within "${1:-120}" _no_daemon; }
 _no_daemon() { [ -z "$(daemon_pids)" ]; }
 
 # daemon_pids: the mount.objmig processes of this test, whatever they call themselves.

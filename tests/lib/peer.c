@@ -481,7 +481,7 @@ bool peer_wait_requests(struct peer *p, unsigned n)
 {
     struct timespec until;
     (void)clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += 10;
+    until.tv_sec += 60;
     pthread_mutex_lock(&p->lock);
     while (p->n_requests < n &&
            pthread_cond_timedwait(&p->changed, &p->lock, &until) != ETIMEDOUT) {

@@ -1,7 +1,7 @@
 #!/bin/bash
 # A real tree between local disk, S3 (RGW) and COS, by the tools people use: every object the same, with its MD5, its headers and,
 # where the tool carries them, its mode, time and links.
-# timeout: 420
+# timeout: 900
 . "$(dirname "$0")/../lib/lib.sh"
 need_fuse
 need_rgw
@@ -18,7 +18,7 @@ python3 "$TESTS_DIR/lib/make_tree.py" "$T/small" 1500 || die "no small tree"
 
 at_s3() { python3 "$TESTS_DIR/lib/s3_objects.py" "$BUCKET" "$2" | python3 "$TESTS_DIR/lib/check_tree.py" "$1" "$2"; }
 at_cos() { cos_ctl GET "objects/$COS_BUCKET" | python3 "$TESTS_DIR/lib/check_tree.py" "$1" "$2"; }
-finished() { ok "$1: objmig wait" timeout 200 objmig wait -q "$2"; }
+finished() { ok "$1: objmig wait" timeout 300 objmig wait -q "$2"; }
 alike() { ok "$1: diff -r is silent" same_tree "$2" "$3"; }
 same_tree() {
     local out

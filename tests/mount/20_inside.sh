@@ -79,7 +79,7 @@ inside() {
     local watcher=$!
     trace_begin
     ok "$name" "$@"
-    ok "$name: objmig wait" timeout 120 objmig wait -q "$dir"
+    ok "$name: objmig wait" timeout 300 objmig wait -q "$dir"
     trace_end
     touch "$T/watched"
     wait $watcher
@@ -158,7 +158,7 @@ is "S3 -> S3: the MD5 came along" "$(s3 HEAD "/$OTHER/src/$(urlencode '부분들
 
 SINCE=$(req_mark "$COS_LOG")
 ok "mv of a directory inside one bucket" mv "$COS/src2" "$COS/src3"
-ok "mv: objmig wait" timeout 120 objmig wait -q "$COS"
+ok "mv: objmig wait" timeout 300 objmig wait -q "$COS"
 is "mv: no GET of an object" "$(req_count "$COS_LOG" GET GetObject)" 0
 is "mv: no byte in a PUT" "$(put_bodies "$COS_LOG")" 0
 is "mv: nothing is left" "$(cos_keys src2/)" ''

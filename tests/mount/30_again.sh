@@ -1,7 +1,7 @@
 #!/bin/bash
 # Interrupted copies, done again: what is finished moves no byte, what is half done goes on at its parts, and what is all done costs
 # listings only.
-# timeout: 360
+# timeout: 600
 . "$(dirname "$0")/../lib/lib.sh"
 need_fuse
 need_rgw
@@ -40,7 +40,7 @@ for e in map(json.loads, sys.stdin):
         n[urllib.parse.parse_qs(e["query"])["partNumber"][0]] += 1
 print(sum(1 for k in n.values() if k > 1))'; }
 same() { ok "$1" bash -c 'out=$(diff -r "$1" "$2" 2>&1); echo "$out" | head; [ -z "$out" ]' - "$2" "$3"; }
-finished() { ok "$1: objmig wait" timeout 120 objmig wait -q "$COS"; }
+finished() { ok "$1: objmig wait" timeout 300 objmig wait -q "$COS"; }
 
 mkdir -p "$T/src/한국어 폴더"
 for i in $(seq $FILES); do
@@ -62,18 +62,20 @@ ok "mount cos" mount_objmig cos "$COS" $TTL
 
 # ---- Ctrl-C in the middle of cp -r
 
+# Some directories are not listed before it is interrupted: it cannot come to its end.
+proxy_fault '{"op":"GetBucket","query":"prefix=src%2Fdir","skip":4,"action":"hold","count":0}'
 mark
 interruptible cp -r "$S3/src" "$COS/tree"
 pid=$!
-within 30 test -e "$COS/tree/dir 3" || true
-within 30 bash -c '[ $(ls "$1" | wc -l) -ge 2 ] && [ $(find "$1" -type f | head -n 300 | wc -l) -ge 300 ]' - "$COS/tree"
+within 60 bash -c '[ $(ls "$1" | wc -l) -ge 2 ] && [ $(find "$1" -type f | head -n 300 | wc -l) -ge 300 ]' - "$COS/tree"
 kill -INT $pid
 wait $pid
 is "Ctrl-C ends cp" $? 130
+proxy_ctl DELETE faults >/dev/null
 finished "interrupted"
 first=$(find "$COS/tree" -type f | wc -l)
 at_least "some files were copied" "$first" 300
-at_most "but not all" "$first" $FILES
+at_most "but not all" "$first" $((FILES - 1))
 
 ok "cp -r again" cp -rT "$S3/src" "$COS/tree"
 finished "again"
@@ -120,7 +122,7 @@ mark
 cos_fault '{"op":"UploadPart","action":"delay","ms":1500,"count":0}'
 interruptible cp "$S3/large" "$COS/large"
 pid=$!
-within 60 parts_done 6 || fail "parts go out" "$(since_cos PUT UploadPart) of them"
+within 100 parts_done 6 || fail "parts go out" "$(since_cos PUT UploadPart) of them"
 kill -INT $pid 2>/dev/null
 wait $pid
 ok "cp again over the half-copied object" cp "$S3/large" "$COS/large"
@@ -142,7 +144,7 @@ mark
 cos_fault '{"op":"UploadPart","action":"delay","ms":300,"count":0}'
 interruptible cp "$T/large" "$COS/local"
 pid=$!
-within 20 bash -c '[ "$(stat -c %s "$1")" -gt 20000000 ]' - "$COS/local"
+within 60 bash -c '[ "$(stat -c %s "$1")" -gt 20000000 ]' - "$COS/local"
 kill -INT $pid 2>/dev/null
 wait $pid
 status=$?

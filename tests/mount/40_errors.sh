@@ -28,7 +28,7 @@ refused() {
         fail "$name: nothing is mounted" "$(grep "$T" /proc/self/mountinfo)"
         umount -l "$DIR"
     fi
-    within 10 _no_daemon || { fail "$name: no daemon is left"; kill_daemon KILL; }
+    within 60 _no_daemon || { fail "$name: no daemon is left"; kill_daemon KILL; }
 }
 # try NAME REGEX [options]: the configuration as written, mounted as "r".
 try() { refused "$1" "$2" mount.objmig r "$DIR" -o "config=$CONF,cache=$CACHE,log=$LOG${3:+,$3}"; }
@@ -112,9 +112,9 @@ import fcntl, sys, time
 f = open(sys.argv[1], "a")
 fcntl.flock(f, fcntl.LOCK_EX)
 print("held", flush=True)
-time.sleep(100)' "$CACHE/lock" >"$T/held" &
+time.sleep(1000)' "$CACHE/lock" >"$T/held" &
 holder=$!
-within 5 grep -q held "$T/held"
+within 60 grep -q held "$T/held"
 try "the cache directory is another daemon's" "$CACHE"
 kill $holder
 wait $holder 2>/dev/null

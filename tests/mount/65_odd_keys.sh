@@ -1,5 +1,5 @@
 #!/bin/bash
-# timeout: 400
+# timeout: 600
 # Every key survives: keys seeded over the providers' own APIs are all listed, read, copied to the other provider under the same
 # key, renamed and deleted; what the target takes no object of is said before a byte moves.
 #
@@ -88,7 +88,7 @@ is "S3 -> COS: it names those COS takes no object of" "$(sed "s|.*/||" "$T/cp.er
     "escape^1B': Invalid or incomplete multibyte or wide character"$'\n'"$(printf '%0100d' 0 | tr 0 z)': File name too long"
 is "S3 -> COS: the log has the reasons" "$(grep -c 'warn *names .*key=in/.* refused: ' "$LOG")" 2
 is "S3 -> COS: no request for them" "$(tail -n "+$((SINCE + 1))" "$COS_LOG" | grep -c 'escape\|zzzz')" 0
-ok "S3 -> COS: objmig wait" timeout 120 objmig wait -q "$COS"
+ok "S3 -> COS: objmig wait" timeout 300 objmig wait -q "$COS"
 sed 's/^/in\//' "$T/held.cos" >"$T/want"
 held cos test-1250000000 in/
 same "S3 -> COS: the same keys" "$T/want" "$T/list"
@@ -97,14 +97,14 @@ same "S3 -> COS: as the mount shows them" "$T/want" "$T/walk"
 
 # A second time, with the directories there before the objects of their names.
 ok "again: cp" bash -c 'cp -r "$1/." "$2/in/" 2>&1 | grep -v "Invalid or incomplete multibyte\|File name too long"; [ "${PIPESTATUS[0]}" = 1 ]' - "$S3" "$COS"
-ok "again: objmig wait" timeout 120 objmig wait -q "$COS"
+ok "again: objmig wait" timeout 300 objmig wait -q "$COS"
 held cos test-1250000000 in/
 same "again: the same keys" "$T/want" "$T/list"
 
 # ---- COS -> S3, with attributes
 
 ok "COS -> S3: cp -a" cp -a "$COSB/." "$S3B/"
-ok "COS -> S3: objmig wait" timeout 120 objmig wait -q "$S3B"
+ok "COS -> S3: objmig wait" timeout 300 objmig wait -q "$S3B"
 held s3 "$BACK"
 same "COS -> S3: the same keys" "$T/held.cos" "$T/list"
 odd walk "$S3B" >"$T/walk"
@@ -116,7 +116,7 @@ mkdir "$COS/moved"
 shopt -s dotglob
 ok "mv of every name" mv "$COS/in/"* "$COS/moved/"
 shopt -u dotglob
-ok "mv: objmig wait" timeout 120 objmig wait -q "$COS"
+ok "mv: objmig wait" timeout 300 objmig wait -q "$COS"
 sed 's/^in/moved/' "$T/want" >"$T/want.moved"
 held cos test-1250000000 moved/
 same "mv: the keys moved" "$T/want.moved" "$T/list"
@@ -127,7 +127,7 @@ same "mv: as the mount shows them" "$T/want.moved" "$T/walk"
 # One after the other, to a name that is as odd.
 ok "mv to odd names" bash -c 'cd "$1" && mkdir new && mv plain "new/^0A" && mv "dir^2F" "new/^2E." && mv dir/^2F new/^2F &&
     mv "$(echo long/ccc*/cccc*\!)" new/bang && mv "new/bang" "long/$(printf "%0200d" 0)"' - "$COS/moved"
-ok "mv to odd names: objmig wait" timeout 120 objmig wait -q "$COS"
+ok "mv to odd names: objmig wait" timeout 300 objmig wait -q "$COS"
 held cos test-1250000000 moved/
 for key in new/%0A new/.. new/ "long/$(printf '%0200d' 0)"; do
     is "there is ${key:0:20}" "$(grep -c "^moved/$key " "$T/list")" 1
@@ -158,7 +158,7 @@ is "and nothing was sent" "$(tail -n "+$((SINCE + 1))" "$COS_LOG" | grep '"metho
 printf 'the bytes of it' >"$T/disk/"$'bytes\xff\xfe'
 is "local: cat" "$(cat "$DISK/bytes^FF^FE")" 'the bytes of it'
 ok "local: mv" mv "$DISK/bytes^FF^FE" "$DISK/^80"
-ok "local: objmig wait" timeout 60 objmig wait -q "$DISK"
+ok "local: objmig wait" timeout 300 objmig wait -q "$DISK"
 is "local: the key" "$(getfattr --only-values -e hex -n user.objmig.key "$DISK/^80" 2>/dev/null | od -An -tx1)" ' 80'
 for m in "$S3B" "$COS"; do
     refused "invalid UTF-8 -> $(basename "$m")" 'Invalid or incomplete multibyte or wide character' cp "$DISK/^80" "$m/"
@@ -169,10 +169,10 @@ done
 is "the directory's content" "$(cat "$S3B/dir/^2F")" 'the bytes of dir/'
 ok "chmod of the directory" chmod 700 "$S3B/dir"
 ok "touch of the directory" touch "$S3B/dir"
-ok "chmod: objmig wait" timeout 60 objmig wait -q "$S3B"
+ok "chmod: objmig wait" timeout 300 objmig wait -q "$S3B"
 is "chmod: the content is there" "$(s3 GET "/$BACK/dir/")" 'the bytes of dir/'
 ok "rm of the content alone" rm "$S3B/dir/^2F"
-ok "rm of the content: objmig wait" timeout 60 objmig wait -q "$S3B"
+ok "rm of the content: objmig wait" timeout 300 objmig wait -q "$S3B"
 is "rm of the content: the rest is there" "$(odd list s3 "$BACK" | grep -v '/ 0 ' | grep -o '^dir[^ ]*')" $'dir\ndir/file\ndir/sub\ndir/sub/file'
 is "rm of the content: and shows" "$(ls "$S3B/dir" | tr '\n' ' ')" 'file sub sub^2F '
 
@@ -184,7 +184,7 @@ for where in "$COS/moved" "$COS/many" "$S3B/*" "$COSB/*"; do
 done
 shopt -u dotglob
 for m in "$COS" "$COSB" "$S3B"; do
-    ok "rm: objmig wait" timeout 120 objmig wait -q "$m"
+    ok "rm: objmig wait" timeout 300 objmig wait -q "$m"
 done
 is "rm: COS" "$(odd list cos test-1250000000 | grep -v '^in/ 0 ')" ''
 is "rm: COS, seeded" "$(odd list cos other-1250000000)" ''

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Programs which ask more of a file system than cp: git, SQLite, fio, tar. After each: everything is uploaded, and a daemon
 # that knows nothing of it shows the same.
-# timeout: 480
+# timeout: 800
 . "$(dirname "$0")/../lib/lib.sh"
 need_fuse
 for tool in git fio; do
@@ -30,9 +30,9 @@ no_dir_times() { sed -E 's/^(.* d [0-7]+ [0-9]+:[0-9]+) [0-9.-]+$/\1/'; }
 settled() {
     local before
     before=$(contents "$MNT/$1")
-    ok "$R: $1: wait" objmig wait "$MNT" --timeout=100 -q
+    ok "$R: $1: wait" objmig wait "$MNT" --timeout=300 -q
     umount_objmig "$MNT"
-    ok "$R: $1: the daemon goes" daemon_gone 60
+    ok "$R: $1: the daemon goes" daemon_gone
     rm -rf "$CACHE"
     ok "$R: $1: a new mount with an empty cache" mount_objmig "$R" "$MNT" "$OPTIONS" || exit 1
     ok "$R: $1: the content is the same" diff <(echo "$before") <(contents "$MNT/$1")
@@ -206,10 +206,10 @@ for R in local cos s3; do
     check_tar
     # To the file system a directory is as any remote here: not a third time what takes longest.
     [ $R = local ] || { check_sqlite; check_fio; }
-    ok "$R: wait at the end" objmig wait "$MNT" --timeout=60 -q
+    ok "$R: wait at the end" objmig wait "$MNT" --timeout=300 -q
     is "$R: nothing is left" "$(ls -A "$MNT")" ''
     umount_objmig "$MNT"
-    ok "$R: the daemon goes" daemon_gone 60
+    ok "$R: the daemon goes" daemon_gone
     rm -rf "$CACHE"
 done
 is "no upload is left behind" "$(cos_ctl GET uploads)" '[]'

@@ -52,10 +52,10 @@ export class RequestLog {
 //   when:    skip  let so many matching requests pass first; count  act on so many (default 1, 0 = for ever);
 //            every act on each n-th of the others only
 //   acts:    action and its parameters, see the server which uses them
-// Every matching "delay" adds its ms; of the others the first which matches and is not used up acts.
+// Every matching "delay" adds its ms, every "hold" keeps the request until the rule is taken away; of the others the first which matches and is not used up acts.
 export class Faults {
     constructor(actions) {
-        this.actions = ['delay', ...actions];
+        this.actions = ['delay', 'hold', ...actions];
         this.rules = [];
         this.lastId = 0;
     }
@@ -66,20 +66,26 @@ export class Faults {
         for (const field of ['path', 'query', 'key'])
             if (rule[field] !== undefined)
                 Object.defineProperty(rule, `${field}_re`, { value: new RegExp(rule[field]), enumerable: false });
+        let release;
+        const gone = new Promise(resolve => { release = resolve; });
+        Object.defineProperty(rule, 'gone', { value: gone, enumerable: false });
+        Object.defineProperty(rule, 'release', { value: release, enumerable: false });
         this.rules.push(rule);
         return rule;
     }
     match(request) {
-        const found = { delay_ms: 0, rule: null };
+        const found = { delay_ms: 0, held: [], rule: null };
         for (const rule of this.rules) {
             const over = rule.count > 0 && rule.hits >= rule.count;
-            if (over || (rule.action !== 'delay' && found.rule) || !this.#fits(rule, request))
+            if (over || (!['delay', 'hold'].includes(rule.action) && found.rule) || !this.#fits(rule, request))
                 continue;
             if (++rule.seen <= rule.skip || (rule.seen - rule.skip) % (rule.every ?? 1) !== 0)
                 continue;
             rule.hits++;
             if (rule.action === 'delay')
                 found.delay_ms += rule.ms ?? 100;
+            else if (rule.action === 'hold')
+                found.held.push(rule.gone);
             else
                 found.rule = rule;
         }
@@ -92,6 +98,8 @@ export class Faults {
         return ['path', 'query', 'key'].every(f => rule[f] === undefined || rule[`${f}_re`].test(request[f] ?? ''));
     }
     clear(id) {
+        for (const rule of this.rules.filter(r => id === undefined || r.id === id))
+            rule.release();
         this.rules = id === undefined ? [] : this.rules.filter(rule => rule.id !== id);
     }
 }

@@ -252,6 +252,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 class Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 128
 
     def __init__(self, other_port):
         super().__init__(('127.0.0.1', 0), Handler)

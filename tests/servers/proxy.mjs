@@ -8,6 +8,7 @@
 //
 // Control port (see controlServer and Faults in common.mjs): POST /_ctl/fault with {method, path, query, op, skip, count, action, …}
 //   delay      ms                  wait before forwarding
+//   hold                           wait until the rule is taken away
 //   status     status, body, headers   answer so, forward nothing
 //   status_after  the same         forward, and when the server has answered, answer so
 //   drop                           forward, then reset the connection instead of answering
@@ -26,7 +27,9 @@ if (!targetPort)
     throw new Error('--target HOST:PORT is needed');
 const log = new RequestLog(opt.log);
 const faults = new Faults(['status', 'status_after', 'drop', 'reset', 'blackhole', 'truncate', 'stall', 'corrupt', 'cut']);
-const agent = new http.Agent({ keepAlive: true, maxSockets: Infinity, maxFreeSockets: 256 });
+// An idle connection is given up before its server does so (the gateway: after 65 s), for a request that meets the server's end of
+// it would be lost.
+const agent = new http.Agent({ keepAlive: true, maxSockets: Infinity, maxFreeSockets: 256, timeout: 20000 });
 let delayMs = opt.delay;
 
 // These speak of one connection only, and ours are two.
@@ -59,7 +62,7 @@ function answer(res, rule) {
 
 const server = http.createServer(async (req, res) => {
     const about = describe(req);
-    const { rule, delay_ms } = faults.match(about);
+    const { rule, delay_ms, held } = faults.match(about);
     const act = rule?.action;
     const entry = { start_ms: Date.now(), end_ms: 0, ...about, status: 0, req_bytes: 0, res_bytes: 0, ...(rule && { fault: act }) };
     let logged = false;
@@ -75,6 +78,10 @@ const server = http.createServer(async (req, res) => {
     req.pause();
     if (delayMs + delay_ms > 0)
         await sleep(delayMs + delay_ms);
+    if (held.length > 0)
+        await Promise.all(held);
+    if (req.socket.destroyed)
+        return;
 
     if (act === 'reset')
         return req.socket.resetAndDestroy();
@@ -161,7 +168,7 @@ const server = http.createServer(async (req, res) => {
 });
 server.requestTimeout = 0;
 server.headersTimeout = 0;
-server.keepAliveTimeout = 60000;
+server.keepAliveTimeout = 0; // the client ends it
 
 const control = controlServer(faults, {
     'POST /_ctl/delay': (rest, body) => ({ delay_ms: delayMs = Number(JSON.parse(body).ms) }),

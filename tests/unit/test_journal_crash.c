@@ -139,7 +139,7 @@ static void full_disk(const char *dir, void (*shrink)(const char *), void (*wide
     (void)journal_flush(j, true);
     widen(dir);
     /* By itself, without another submit. */
-    for (int i = 0; i < 500 && journal_full(j); i++) {
+    for (int i = 0; i < 6000 && journal_full(j); i++) {
         (void)usleep(10000);
     }
     assert_false(journal_full(j));

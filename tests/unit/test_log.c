@@ -92,13 +92,13 @@ static void test_reopen(void **state)
 static void test_limited(void **state)
 {
     for (int i = 0; i < 10; i++) {
-        log_limited(LOG_LEVEL_WARN, "test", "key", 100, "again %d", i);
+        log_limited(LOG_LEVEL_WARN, "test", "key", 600000, "again %d", i);
         log_limited(LOG_LEVEL_WARN, "test", "other", 60000, "else %d", i);
         log_limited(LOG_LEVEL_DEBUG, "test", "debug", 1, "debug");
     }
     struct timespec wait = {.tv_nsec = 120000000};
     (void)nanosleep(&wait, NULL);
-    log_limited(LOG_LEVEL_WARN, "test", "key", 100, "again later");
+    log_limited(LOG_LEVEL_WARN, "test", "key", 100, "again later"); /* for who is asked now it is long enough ago */
     CLEANUP(mem_freep) char *text = read_log();
     assert_int_equal(count(text, "again"), 2);
     assert_int_equal(count(text, "else"), 1);

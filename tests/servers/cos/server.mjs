@@ -15,10 +15,11 @@
 // Control port (common.mjs has the matching of faults):
 //   POST /_ctl/fault {op, method, key, path, query, skip, count, action, …}    GET, DELETE /_ctl/faults
 //     delay       ms
+//     hold                               until the rule is taken away
 //     status      status (503), code (SlowDown), message, headers    answer so; nothing is applied
 //     status_after  the same             apply, then answer so
 //     lost                               apply, then reset the connection
-//     late        ms (500), [status …]   reset (or answer status) at once, apply later
+//     late        ms (500), [status …]   reset (or answer status) at once, apply later; ms -1: when the rule is taken away
 //     reset                              reset the connection; nothing is applied
 //     cut         bytes (1000)           reset after so many bytes of the request's body
 //     blackhole                          never answer; nothing is applied
@@ -782,12 +783,14 @@ const server = http.createServer(async (req, res) => {
     try {
         understand(r);
         Object.assign(entry, { op: r.op, bucket: r.bucketName, key: r.key });
-        const { rule, delay_ms } = faults.match({ ...entry });
+        const { rule, delay_ms, held } = faults.match({ ...entry });
         const act = rule?.action;
         if (rule)
             entry.fault = act;
         if (delay_ms)
             await sleep(delay_ms);
+        if (held.length > 0)
+            await Promise.all(held);
         if (act === 'reset')
             return req.socket.resetAndDestroy();
 
@@ -837,7 +840,7 @@ const server = http.createServer(async (req, res) => {
                 await finish(errorReply(r, failure(), entry.request_id));
             else
                 req.socket.resetAndDestroy();
-            await sleep(rule.ms ?? 500);
+            await (rule.ms < 0 ? rule.gone : sleep(rule.ms ?? 500));
             r.body = body;
             const late = { ...entry, late: true, start_ms: Date.now(), status: 0 };
             try {
@@ -883,7 +886,7 @@ const server = http.createServer(async (req, res) => {
 });
 server.requestTimeout = 0;
 server.headersTimeout = 0;
-server.keepAliveTimeout = 60000;
+server.keepAliveTimeout = 0; // the client ends it
 
 // ---- control
 

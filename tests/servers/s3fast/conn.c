@@ -57,6 +57,7 @@ struct conn {
     EVP_MD_CTX *md5, *sha256;
     struct buf head;
     uint64_t sent, total; /* of the answer */
+    bool counted;
     int64_t due_ns;
     size_t heap_at;
     char in[HEAD_MAX];
@@ -140,7 +141,7 @@ static void conn_close(struct conn *c)
         heap_remove(c->worker, c);
     }
     if (c->state != ST_HEAD) {
-        if (c->call.kind != OP_CONTROL) {
+        if (c->call.kind != OP_CONTROL && !c->counted) {
             stats_request_ends();
         }
         end_request(c);
@@ -164,8 +165,10 @@ static void want(struct conn *c, uint32_t interest)
 static void wait_for(struct conn *c, enum state state)
 {
     int64_t rtt = c->listener->rtt_ns;
+    int64_t now = now_ns();
     c->state = state;
-    c->due_ns = MAX(now_ns(), c->opened_ns + rtt) + rtt;
+    c->due_ns = MAX(now, c->opened_ns + rtt) + rtt;
+    stats_add(&stats.delay_us, (uint64_t)(c->due_ns - now) / 1000);
     heap_add(c->worker, c);
     want(c, 0);
 }
@@ -185,9 +188,11 @@ static void log_request(const struct conn *c)
     }
 }
 
-static void count_request(const struct conn *c)
+/* Before its last bytes leave: who has an answer finds it counted. */
+static void count_request(struct conn *c)
 {
     enum kind k = c->call.kind;
+    c->counted = true;
     if (k == OP_CONTROL) {
         if (c->worker->server->log) {
             (void)fflush(c->worker->server->log);
@@ -233,6 +238,13 @@ static bool conn_write(struct conn *c)
 {
     struct iovec iov[IOV_AT_ONCE];
     struct msghdr m = {.msg_iov = iov, .msg_iovlen = remaining(c, iov, WRITE_AT_ONCE)};
+    uint64_t end = c->sent;
+    for (size_t i = 0; i < m.msg_iovlen; i++) {
+        end += iov[i].iov_len;
+    }
+    if (end == c->total && !c->counted) {
+        count_request(c);
+    }
     ssize_t n = sendmsg(c->fd, &m, MSG_NOSIGNAL);
     if (n < 0 && errno != EAGAIN) {
         conn_close(c);
@@ -243,7 +255,6 @@ static bool conn_write(struct conn *c)
         want(c, EPOLLOUT);
         return false;
     }
-    count_request(c);
     bool ends = c->response.ends;
     size_t used = c->head_len;
     end_request(c);
@@ -380,6 +391,7 @@ static bool bad_request(struct conn *c)
 static bool begin_request(struct conn *c)
 {
     c->begun_ns = now_ns();
+    c->counted = false;
     if (!request_parse(&c->request, c->in, c->head_len)) {
         return bad_request(c);
     }

@@ -55,12 +55,13 @@ static void tell_stats(struct response *res)
     ENSURE(buf_addf(
                &res->body,
                "},\"requests\":%llu,\"in\":%llu,\"out\":%llu,\"errors\":%llu,\"connections\":%llu,"
-               "\"peak\":%llu,\"in_flight\":%llu}\n",
+               "\"peak\":%llu,\"in_flight\":%llu,\"delay_us\":%llu}\n",
                (unsigned long long)n, (unsigned long long)in, (unsigned long long)out,
                (unsigned long long)atomic_load(&stats.errors),
                (unsigned long long)atomic_load(&stats.connections),
                (unsigned long long)atomic_load(&stats.peak),
-               (unsigned long long)atomic_load(&stats.in_flight)) == 0);
+               (unsigned long long)atomic_load(&stats.in_flight),
+               (unsigned long long)atomic_load(&stats.delay_us)) == 0);
 }
 
 static void reset_stats(void)
@@ -72,6 +73,7 @@ static void reset_stats(void)
     }
     atomic_store(&stats.errors, 0);
     atomic_store(&stats.connections, 0);
+    atomic_store(&stats.delay_us, 0);
     atomic_store(&stats.peak, atomic_load(&stats.in_flight));
 }
 

@@ -11,6 +11,7 @@ struct stats {
     atomic_uint_fast64_t errors;                                   /* answers of 400 and above */
     atomic_uint_fast64_t connections;
     atomic_uint_fast64_t in_flight, peak; /* requests */
+    atomic_uint_fast64_t delay_us;        /* for the length of a link, of all together */
 };
 extern struct stats stats;
 
