@@ -200,7 +200,9 @@ static void sent_write(struct xfer *x)
     }
     if (x->plan.action == PLAN_PUT) {
         hex_encode(x->md5, 16, etag);
-        snprintf(crc_text, sizeof(crc_text), "%016" PRIx64, crc64_update(0, x->buf, x->map.size));
+        if (x->id->caps & BE_CAP_CRC64) {
+            snprintf(crc_text, sizeof(crc_text), "%016" PRIx64, crc64_update(0, x->buf, x->map.size));
+        }
     } else if (x->plan.action == PLAN_COPY && x->whole->etag[0] != '\0' && strlen(x->whole->etag) < 80) {
         memcpy(etag, x->whole->etag, strlen(x->whole->etag) + 1);
     } else if (x->plan.action == PLAN_MULTIPART) {

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "kill.h"
+#include "block.h"
 #include "log.h"
 #include "mem.h"
 
@@ -173,7 +174,7 @@ void parts_free(struct xfer *x)
         return; /* a look at a lost commit counts parts it does not have */
     }
     for (unsigned i = 0; i < x->n_parts; i++) {
-        free(x->parts[i]->buf);
+        block_put(x->parts[i]->buf, x->parts[i]->len);
         free(x->parts[i]);
     }
     free(x->parts);
@@ -331,8 +332,7 @@ static void part_end(struct part_job *j, const struct errinfo *err)
 {
     struct xfer *x = j->x;
     struct cache *c = x->c;
-    uint8_t *buf = TAKE(j->buf);
-    free(buf);
+    block_put(TAKE(j->buf), j->len);
     cache_lock(c);
     if (plan_of(j)->src == NULL) {
         memory_give(c, j->len);
@@ -386,7 +386,7 @@ static bool part_row(struct xfer *x, struct part_job *j)
     memcpy(p->etag, j->op.object.etag, sizeof(p->etag));
     p->has_md5 = plan_of(j)->src == NULL;
     memcpy(p->md5, j->md5, 16);
-    p->has_crc = plan_of(j)->src == NULL || j->op.object.has_crc64;
+    p->has_crc = plan_of(j)->src == NULL ? (x->id->caps & BE_CAP_CRC64) != 0 : j->op.object.has_crc64;
     p->crc = plan_of(j)->src == NULL ? j->crc : j->op.object.crc64;
     struct jpart row = {.number = j->idx + 1, .size = p->size, .etag = p->etag, .has_crc64 = p->has_crc, .crc64 = p->crc};
     memcpy(row.md5, p->md5, 16);
@@ -588,7 +588,7 @@ static void part_filled(struct gather *g)
         return;
     }
     digest_md5(j->buf, j->len, j->md5);
-    j->crc = crc64_update(0, j->buf, j->len);
+    j->crc = x->id->caps & BE_CAP_CRC64 ? crc64_update(0, j->buf, j->len) : 0;
     if (x->hash_whole) {
         hash_in_order(j);
     } else {
@@ -614,7 +614,7 @@ static void part_fill(struct work *w)
         part_send(j);
         return;
     }
-    j->buf = malloc(j->len);
+    j->buf = block_get(j->len);
     if (j->buf == NULL) {
         err_set(&e, ERR_TRANSIENT, -ENOMEM, "no memory for a part of %" PRIu64 " bytes", j->len);
         part_end(j, &e);

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "block.h"
 #include "log.h"
 #include "mem.h"
 
@@ -79,7 +80,7 @@ static void chunk_free(struct cache *c, struct chunk *k)
     lru_remove(c, k);
     c->chunk_bytes -= k->len;
     extent_source_unref(k->src);
-    free(k->buf);
+    block_put(k->buf, k->len);
     free(k);
 }
 
@@ -317,7 +318,7 @@ static struct chunk *chunk_start(struct cache *c, struct cfile *f, struct extent
     k->src_off = src_off;
     k->len = len;
     k->ahead = ahead;
-    k->buf = malloc(len);
+    k->buf = block_get(len);
     struct chunk **list = f != NULL ? &f->chunks : ahead_of(c, src);
     k->next_of_file = *list;
     *list = k;

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "block.h"
 #include "log.h"
 #include "mem.h"
 
@@ -299,6 +300,7 @@ void *sched_main(void *arg)
             sweep(c, &sweep_pos);
             make_room(c, CLEAN_MAX);
             prefetch_tick(c, now);
+            block_trim();
             dirs_trim(c);
             orphans_retry(c, now);
             sync_spool(c, false);

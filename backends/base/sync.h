@@ -15,7 +15,8 @@ enum lock_rank {
     RANK_REMOTE = 55,  /* one remote's operations in flight */
     RANK_ENGINE = 60,
     RANK_POOL = 65,
-    RANK_LOG = 70
+    RANK_LOG = 70,
+    RANK_BLOCK = 80    /* the blocks kept: nothing is done under it */
 };
 
 struct mutex {
