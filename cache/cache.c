@@ -32,8 +32,9 @@ void cache_unlock(struct cache *c)
     for (; r != NULL; r = next) {
         next = r->next;
         void *buf = r->buf; /* r may be gone after done */
+        void (*buf_free)(void *) = r->buf_free != NULL ? r->buf_free : free;
         r->done(r);
-        free(buf);
+        buf_free(buf);
     }
 }
 

@@ -109,7 +109,8 @@ struct creq {
     /* private to the cache while the request is lent */
     struct creq *next;
     void *priv;
-    void *buf; /* what data points into; freed after done */
+    void *buf; /* what data points into; freed after done, by buf_free or else free() */
+    void (*buf_free)(void *buf);
     int64_t deadline_ns;
     int kind, state;
     uint64_t seq;

@@ -20,6 +20,13 @@
 #define AHEAD_MAX (64u << 20)
 #define AHEAD_FILES 4096u
 
+/* Bytes of a chunk, of the replies that are made from them, or of one read alone. */
+struct shared {
+    unsigned refs; /* atomic */
+    size_t size;
+    uint8_t bytes[];
+};
+
 struct chunk {
     struct be_read rd;
     struct work w;
@@ -28,13 +35,13 @@ struct chunk {
     struct extent_source *src;
     uint64_t src_off;
     uint64_t len;
-    uint8_t *buf;
+    struct shared *buf; /* NULL: no memory */
     bool ready, failed, detached, ahead;
     bool early;                 /* counted in its remote's reads_ahead */
     bool used;                  /* read to its end */
     int64_t ready_ns;
     int status;
-    unsigned users;             /* replies that read buf right now */
+    unsigned users;             /* it stays: its waiters take their bytes */
     struct creq *waiters;
     struct chunk *next_of_file;
     struct chunk *lru_prev, *lru_next;
@@ -44,9 +51,28 @@ struct chunk {
 struct reading {
     struct creq *r;
     struct cfile *f; /* ref */
-    uint8_t *buf;    /* size bytes, when more than one chunk or kind of bytes is needed */
+    struct shared *buf; /* ref; all of a chunk's bytes, or what this read gathered from several places; NULL = nothing yet */
+    const uint8_t *data; /* in there: where the answer begins */
     uint64_t done;
 };
+
+static struct shared *shared_get(size_t size)
+{
+    struct shared *b = block_get(sizeof(*b) + size);
+    if (b != NULL) {
+        b->refs = 1;
+        b->size = size;
+    }
+    return b;
+}
+
+static void shared_unref(void *p)
+{
+    struct shared *b = p;
+    if (b != NULL && __atomic_sub_fetch(&b->refs, 1, __ATOMIC_ACQ_REL) == 0) {
+        block_put(b, sizeof(*b) + b->size);
+    }
+}
 
 static void lru_remove(struct cache *c, struct chunk *k)
 {
@@ -80,7 +106,7 @@ static void chunk_free(struct cache *c, struct chunk *k)
     lru_remove(c, k);
     c->chunk_bytes -= k->len;
     extent_source_unref(k->src);
-    block_put(k->buf, k->len);
+    shared_unref(k->buf);
     free(k);
 }
 
@@ -240,7 +266,7 @@ static void fetch_done(struct be_op *op)
             cache_kick_locked(c);
         } else if (k->failed) {
             struct reading *rd = r->priv;
-            free(rd->buf);
+            shared_unref(rd->buf);
             file_unref(c, rd->f);
             free(rd);
             creq_end_locked(c, r, k->status);
@@ -295,7 +321,7 @@ static void fetch_run(struct work *w)
     k->rd.len = (size_t)k->len;
     k->rd.if_match = k->src->etag[0] != '\0' ? k->src->etag : NULL;
     k->rd.version_id = k->src->version_id[0] != '\0' ? k->src->version_id : NULL;
-    k->rd.buf = k->buf;
+    k->rd.buf = k->buf != NULL ? k->buf->bytes : NULL;
     if (id == NULL || id->be == NULL || k->buf == NULL) {
         k->rd.op.status = k->buf == NULL ? -ENOMEM : -EIO;
         err_set(&k->rd.op.err, ERR_LOCAL, -EIO, "%s", k->buf == NULL ? "no memory" : "its remote is not mounted");
@@ -318,7 +344,7 @@ static struct chunk *chunk_start(struct cache *c, struct cfile *f, struct extent
     k->src_off = src_off;
     k->len = len;
     k->ahead = ahead;
-    k->buf = block_get(len);
+    k->buf = shared_get(len);
     struct chunk **list = f != NULL ? &f->chunks : ahead_of(c, src);
     k->next_of_file = *list;
     *list = k;
@@ -425,10 +451,44 @@ static void reading_end(struct cache *c, struct reading *rd, int status)
 {
     struct creq *r = rd->r;
     r->done_bytes = status == 0 ? rd->done : 0;
-    r->data = r->buf = rd->buf;
+    r->data = rd->data;
+    r->buf = rd->buf;
+    r->buf_free = shared_unref;
     file_unref(c, rd->f);
     free(rd);
     creq_end_locked(c, r, status);
+}
+
+/* Room for the answer, of its own. False: the read has ended, there is no memory. */
+static bool reading_room(struct cache *c, struct reading *rd)
+{
+    if (rd->buf != NULL) {
+        return true;
+    }
+    rd->buf = shared_get(rd->r->size);
+    if (rd->buf == NULL) {
+        reading_end(c, rd, -ENOMEM);
+        return false;
+    }
+    rd->data = rd->buf->bytes;
+    return true;
+}
+
+/* A chunk that has the whole answer is answered from as it is. False as above. */
+static bool reading_take(struct cache *c, struct reading *rd, struct chunk *k, uint64_t src_off, uint64_t n)
+{
+    const uint8_t *from = k->buf->bytes + (src_off - k->src_off);
+    if (rd->buf == NULL && n == rd->r->size) {
+        __atomic_add_fetch(&k->buf->refs, 1, __ATOMIC_RELAXED);
+        rd->buf = k->buf;
+        rd->data = from;
+    } else if (!reading_room(c, rd)) {
+        return false;
+    } else {
+        memcpy(rd->buf->bytes + rd->done, from, n);
+    }
+    rd->done += n;
+    return true;
 }
 
 static void reading_step(struct cache *c, struct reading *rd)
@@ -443,8 +503,11 @@ static void reading_step(struct cache *c, struct reading *rd)
             break; /* the end of the file */
         }
         uint64_t n = MIN(e->off + e->len - pos, r->size - rd->done);
+        if ((e->kind == EXT_HOLE || e->kind == EXT_LOCAL) && !reading_room(c, rd)) {
+            return;
+        }
         if (e->kind == EXT_HOLE) {
-            memset(rd->buf + rd->done, 0, n);
+            memset(rd->buf->bytes + rd->done, 0, n);
             rd->done += n;
         } else if (e->kind == EXT_PART) {
             reading_end(c, rd, -EIO); /* those bytes are at the provider, in an upload not yet complete */
@@ -453,7 +516,7 @@ static void reading_step(struct cache *c, struct reading *rd)
             uint64_t id = f->spool_id;
             f->io_users++;
             mutex_unlock(&c->lock);
-            ssize_t got = spool_read(c->spool, id, rd->buf + rd->done, n, pos);
+            ssize_t got = spool_read(c->spool, id, rd->buf->bytes + rd->done, n, pos);
             mutex_lock(&c->lock);
             f->io_users--;
             if (got != (ssize_t)n) {
@@ -496,8 +559,9 @@ static void reading_step(struct cache *c, struct reading *rd)
                 return;
             }
             n = MIN(n, k->src_off + k->len - so);
-            memcpy(rd->buf + rd->done, k->buf + (so - k->src_off), n);
-            rd->done += n;
+            if (!reading_take(c, rd, k, so, n)) {
+                return;
+            }
             k->used = k->used || so + n == k->src_off + k->len;
             lru_remove(c, k);
             lru_add(c, k);
@@ -527,12 +591,7 @@ void reader_read(struct cache *c, struct creq *r, struct cfile *f)
     rd->r = r;
     r->size = size;
     rd->f = file_ref(f);
-    rd->buf = malloc(size);
     r->priv = rd;
-    if (rd->buf == NULL) {
-        reading_end(c, rd, -ENOMEM);
-    } else {
-        reading_step(c, rd);
-    }
+    reading_step(c, rd);
     cache_unlock(c);
 }
