@@ -523,6 +523,9 @@ int names_resolve(const char *prefix, size_t prefix_len, const char *name, struc
         }
         t.file_ok = t.key.len > 0; /* no store has an object without a key */
         t.dir_ok = form == PLAIN;
+        if (!t.file_ok && !t.dir_ok) {
+            return -ENOENT;
+        }
         if (t.dir_ok) {
             err = buf_add(&t.prefix, buf_str(&t.key), t.key.len);
             if (err == 0) {

@@ -244,7 +244,8 @@ static void test_examples(void **state)
 
 static void test_refused(void **state)
 {
-    static const char *const names[] = {".", "..", ".objmig", "a\nb", "\xff", "a/b", "", "\x7f"};
+    static const char *const names[] = {".", "..", ".objmig", "a\nb", "\xff", "a/b", "", "\x7f",
+                                        "^2F^2F"}; /* the last would be the object of the empty key */
     struct names_target t;
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
         assert_int_equal(names_resolve("", 0, names[i], &t), -ENOENT);
