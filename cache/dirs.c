@@ -14,6 +14,8 @@
 #include "log.h"
 #include "mem.h"
 
+#define LISTING_SHARE 5 /* a listing stays fresh so many times as long as it took, at least */
+
 struct dirlist {
     struct be_list l;
     struct cache *c;
@@ -324,7 +326,11 @@ void dirs_note_parents(struct cache *c, struct cident *id, const char *key)
 
 bool dir_fresh(struct cache *c, const struct cdirnode *d, int64_t now_ns)
 {
-    return d->complete && (d->ours || now_ns - d->listed_ns < (int64_t)c->opt.list_ttl_ms * 1000000LL);
+    int64_t ttl = (int64_t)c->opt.list_ttl_ms * 1000000LL;
+    if (ttl > 0) {
+        ttl = MAX(ttl, LISTING_SHARE * (d->ended_ns - d->listed_ns)); /* else a very large one would be listed all the time */
+    }
+    return d->complete && (d->ours || now_ns - d->listed_ns < ttl);
 }
 
 static void dir_free(struct cdirnode *d)
@@ -444,6 +450,7 @@ static void listing_end(struct cache *c, struct cdirnode *d)
     d->complete = true;
     d->listing = false;
     d->listed_ns = d->begun_ns;
+    d->ended_ns = time_mono_ns();
     d->err_status = 0;
 }
 

@@ -247,6 +247,7 @@ struct cdirnode {
     int64_t listed_ns;  /* monotonic: when the first page of the last complete listing was asked for */
     int64_t page_sent_ns;
     int64_t begun_ns;
+    int64_t ended_ns;   /* when the last complete listing was there: it answers who came before, however long it stays fresh */
     int64_t used_ns;
     uint32_t stamp;
     struct errinfo err;

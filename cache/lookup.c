@@ -131,7 +131,7 @@ static bool lookup_try(struct cache *c, struct clookup *l)
     l->ttl_ms = c->opt.list_ttl_ms;
     l->kind = CLOOKUP_NONE;
     memset(&l->r.attr, 0, sizeof(l->r.attr));
-    bool determined = dir_fresh(c, d, now);
+    bool determined = dir_fresh(c, d, now) || (d->complete && d->ended_ns >= l->r.since_ns);
     int file_view = -1, dir_view = -1;
     if (l->prefix != NULL && l->prefix[strlen(l->prefix) - 1] == '/') {
         dir_view = slot_view(c, id, l->prefix, true, &attr);
@@ -226,6 +226,7 @@ void cache_lookup(struct cache *c, struct clookup *l)
 {
     cache_lock(c);
     l->r.kind = REQ_LOOKUP;
+    l->r.since_ns = time_mono_ns();
     struct cdirnode *d = dir_get(c, l->r.ref.remote->ident, l->parent, prefix_listed_len(l->parent));
     if (!d->listing) {
         d->err_status = 0;

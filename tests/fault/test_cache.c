@@ -324,6 +324,45 @@ static void pending_names_are_listed(void **state)
     assert_string_equal(ls, "ours sub/");
 }
 
+/* A listing that is not to stay fresh at all still answers who waited for it. */
+static void listings_that_do_not_last(void **state)
+{
+    struct fx *fx = *state;
+    fx_close(fx);
+    fx->opt.list_ttl_ms = 0;
+    fx_open(fx);
+    fx_at_put(fx, 0, "d/there", "1");
+    fx_delay(fx, 0, BE_LIST, 0, 0, 20);
+    assert_int_equal(fx_lookup(fx, 0, "d/there", NULL), 0);
+    assert_int_equal(fx_lookup(fx, 0, "d/not", NULL), -ENOENT);
+    unsigned lists = fx_calls(fx, 0, BE_LIST);
+    assert_int_equal(fx_lookup(fx, 0, "d/not", NULL), -ENOENT);
+    assert_int_equal(fx_calls(fx, 0, BE_LIST), lists + 1);
+    CLEANUP(mem_freep) char *ls = fx_ls(fx, 0, "d/");
+    assert_string_equal(ls, "there");
+    fx_text(fx, 0, "d/made", "2");
+    assert_int_equal(fx_rename(fx, 0, "d/made", "d/moved", 0), 0);
+    assert_int_equal(fx_unlink(fx, 0, "d/moved"), 0);
+    assert_int_equal(fx_rmdir(fx, 0, "d/"), -ENOTEMPTY);
+    fx_idle(fx);
+}
+
+/* One that takes longer than it is to stay fresh is not made anew for each name. */
+static void long_listing(void **state)
+{
+    struct fx *fx = *state;
+    fx_close(fx);
+    fx->opt.list_ttl_ms = 1;
+    fx_open(fx);
+    fx_at_put(fx, 0, "d/there", "1");
+    assert_int_equal(fx_lookup(fx, 0, "d/", NULL), 0);
+    fx_delay(fx, 0, BE_LIST, 0, 0, 1500);
+    unsigned lists = fx_calls(fx, 0, BE_LIST);
+    assert_int_equal(fx_lookup(fx, 0, "d/not", NULL), -ENOENT);
+    assert_int_equal(fx_lookup(fx, 0, "d/neither", NULL), -ENOENT); /* 6 s later it would be another one */
+    assert_int_equal(fx_calls(fx, 0, BE_LIST), lists + 1);
+}
+
 /* A directory made here is one like any other once it is at the provider: it takes no memory, and what others put there shows. */
 static void own_directories_are_forgotten(void **state)
 {
@@ -836,8 +875,8 @@ int main(void)
         T(written_sealed_read), T(truncated_while_pending), T(write_after_seal), T(copied_whole),
         T(copied_from_pending), T(copied_in_part), T(appended), T(truncated), T(renamed), T(renamed_empty), T(renamed_directory),
         T(unlinked), T(renamed_while_sent), T(directories), T(pending_names_are_listed),
-        T(own_directories_are_forgotten), T(removed_stays_removed), T(directory_modes), T(late_listing), T(listing_interrupted),
-        T(attributes), T(one_identity_twice),
+        T(own_directories_are_forgotten), T(listings_that_do_not_last), T(long_listing), T(removed_stays_removed),
+        T(directory_modes), T(late_listing), T(listing_interrupted), T(attributes), T(one_identity_twice),
         T(fsync_waits), T(discarded), T(copy_fails_for_good), T(copy_of_local_fails_for_good), T(copy_of_local_stays_open), T(rename_fails_for_good),
         T(overwrite_after_failed_copy), T(overwrite_waits_for_copy), T(chain_of_moves), T(moved_tree_is_whole), T(swap_by_copies),
         T(swap_by_moves), T(exchange), T(exchange_while_open), T(reader_of_replaced), T(few_finished_stay),
