@@ -13,8 +13,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "kill.h"
 #include "block.h"
+#include "kill.h"
 #include "log.h"
 #include "mem.h"
 
