@@ -12,6 +12,7 @@
 #include <sys/statvfs.h>
 #include <sys/vfs.h>
 
+#include "block.h"
 #include "log.h"
 #include "mem.h"
 
@@ -293,6 +294,7 @@ int cache_open(const struct cache_options *o, struct cache **ret_cache, struct e
     mallopt(M_ARENA_MAX, 4);
     struct cache *c = cache_new(o->dir);
     c->opt = *o;
+    block_limit((size_t)(o->memory / 8)); /* that much beside the budget */
     c->opt.dir = c->dir;
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
     err = take_lock(c, reterr);

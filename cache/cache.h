@@ -28,8 +28,8 @@ struct cache_options {
     uint64_t cache_size;         /* bytes of spool; 0 = default (10 GiB) */
     uint64_t memory;             /* hard budget for data in memory; 0 = default (256 MiB) */
     unsigned writeback_delay_ms; /* default 1000 when negative is impossible: caller sets it */
-    unsigned list_ttl_ms;        /* how long an observation counts as fresh, a listing at least five times as long as it took; 0 =
-                                    not at all; default 30000 */
+    unsigned list_ttl_ms;        /* how long an observation counts as fresh, a listing five times as long as it took, up to
+                                    ten times this; 0 = not at all; default 30000 */
     unsigned wait_timeout_ms;    /* bound of fsync and of waiting for space; default 300000 */
     bool close_remote;           /* -o close=remote */
     bool conflict_check;         /* -o conflict=check */

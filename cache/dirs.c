@@ -14,7 +14,8 @@
 #include "log.h"
 #include "mem.h"
 
-#define LISTING_SHARE 5 /* a listing stays fresh so many times as long as it took, at least */
+#define LISTING_SHARE 5 /* a listing stays fresh so many times as long as it took, at least: */
+#define LISTING_TTLS 10 /* up to so many times as long as others do, for what took long may have been an outage */
 
 struct dirlist {
     struct be_list l;
@@ -328,7 +329,8 @@ bool dir_fresh(struct cache *c, const struct cdirnode *d, int64_t now_ns)
 {
     int64_t ttl = (int64_t)c->opt.list_ttl_ms * 1000000LL;
     if (ttl > 0) {
-        ttl = MAX(ttl, LISTING_SHARE * (d->ended_ns - d->listed_ns)); /* else a very large one would be listed all the time */
+        /* Else a very large one would be listed all the time. */
+        ttl = MAX(ttl, MIN(LISTING_SHARE * (d->ended_ns - d->listed_ns), LISTING_TTLS * ttl));
     }
     return d->complete && (d->ours || now_ns - d->listed_ns < ttl);
 }
@@ -426,7 +428,7 @@ static bool slot_outranks(struct cache *c, struct cident *id, const char *key, b
 static bool dir_outranks(struct cache *c, struct cident *id, const char *prefix, int64_t begun_ns)
 {
     const struct cdirnode *d = dir_find(c, id, prefix, strlen(prefix));
-    return d != NULL && (d->ours || d->under_way > 0 || d->settled_ns >= begun_ns);
+    return d != NULL && (only_here(c, d) || d->under_way > 0 || d->settled_ns >= begun_ns);
 }
 
 static void listing_end(struct cache *c, struct cdirnode *d)

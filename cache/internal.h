@@ -206,7 +206,7 @@ struct ckey {
     struct ckey *dirty_prev, *dirty_next; /* all slots whose state is not CLEAN, in seq order of first dirtying */
     bool on_dirty;
     struct ckey *made_prev, *made_next; /* those of them that moves.c knows */
-    int32_t made_by; /* the process that made the file; 0 = not among them */
+    int32_t made_by; /* the thread that made the file; 0 = not among them */
     unsigned visit;         /* of the cycle search */
     size_t key_len;
     char key[];
@@ -288,7 +288,7 @@ struct cache {
     struct ckey **keys;     /* hash by (ident, key) */
     size_t n_buckets, n_keys;
     struct ckey *dirty_head, *dirty_tail;
-    struct ckey *made;      /* pending files without bytes to copy, the newest first: moves.c */
+    struct ckey *made[1024]; /* pending files without bytes to copy, by their names: moves.c */
     unsigned visit;
     uint64_t n_dirty;
     unsigned streaks; /* of refusals, so far: pause.c */
@@ -339,6 +339,7 @@ struct cident *ident_find(struct cache *c, uint32_t id);
 struct cident *ident_load(struct cache *c, uint32_t id); /* recover.c: made from the journal when no remote named it yet */
 
 /* ---- keys.c: slots, files, dependencies ---- */
+size_t key_hash(uint32_t ident, const char *key, size_t len);
 struct ckey *key_find(struct cache *c, struct cident *id, const char *key);
 struct ckey *key_get(struct cache *c, struct cident *id, const char *key); /* find or make */
 void key_drop_if_idle(struct cache *c, struct ckey *k); /* frees a slot nobody needs */
@@ -366,10 +367,10 @@ bool key_has_file(const struct ckey *k);   /* a file shows under this key */
  * deletion of that key waits until f is committed, so that the bytes are at a provider at any moment (rules B2). */
 void key_order_after(struct cache *c, struct cfile *f, struct ckey *left_behind);
 /* moves.c. A file of which a copy reads nothing was made, complete; it is no longer pending; a file was removed, which may be
- * the other half of a move. pid: by whom. */
-void move_made(struct cache *c, struct ckey *k, int32_t pid);
+ * the other half of a move. */
+void move_made(struct cache *c, struct ckey *k, int32_t by);
 void move_is_over(struct cache *c, struct ckey *k);
-void move_removed(struct cache *c, struct ckey *k, int32_t pid);
+void move_removed(struct cache *c, struct ckey *k, int32_t by);
 void key_due(struct cache *c, struct ckey *k, int64_t at_ns); /* content not yet sealed: when it is, unless it hydrates */
 /* Failed for good: sticky error, its move-deletes are dropped, waiting overwrites of its sources are BLOCKED (rules B5). */
 void key_refused(struct cache *c, struct ckey *k, enum file_event e, const struct errinfo *err);

@@ -15,7 +15,7 @@
 /* How long an open reader of a replaced version holds the replacement up (rules B2). */
 #define READER_HOLD_NS (600LL * 1000000000LL)
 
-static size_t key_hash(uint32_t ident, const char *key, size_t len)
+size_t key_hash(uint32_t ident, const char *key, size_t len)
 {
     uint64_t h = 1469598103934665603ULL ^ ident;
     for (size_t i = 0; i < len; i++) {
@@ -405,7 +405,7 @@ void key_free_from_open(struct cache *c, struct ckey *k, int64_t now_ns)
 {
     for (struct cref_edge *e = k->readers; e != NULL; e = e->next_of_slot) {
         struct cfile *f = e->file;
-        if (e->expires_ns != 0 || f->at == NULL || f->sealed || f->hydrate || f->streaming ||
+        if (e->expires_ns != 0 || f->at == NULL || f->sealed || f->hydrate || (f->streaming && e->src != NULL) ||
             (!k->hurry && now_ns - k->due_ns <= OPEN_READER_NS)) {
             continue;
         }

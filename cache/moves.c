@@ -2,23 +2,41 @@
  *
  * mv between two mounts copies by copy_file_range, and that orders the deletion of the source after the copy (rules B2). Of an
  * empty file, a symlink or a device nothing is copied: mv makes a new one and removes the old one, and the removal could be at
- * the provider first. So the pending ones know the process that made them, and what the same process removes waits for the
- * one of the same size whose name is most alike. */
+ * the provider first. So the pending ones know who made them, and what the same one removes waits for the file of its name and
+ * size, of several that whose key is most alike. Who is a thread: the kernel names no other. A move to another name is not
+ * recognized; what is removed is in the journal all the same. */
 #include "internal.h"
 
-void move_made(struct cache *c, struct ckey *k, int32_t pid)
+#include <string.h>
+
+#include "mem.h"
+
+/* Of the last component: a name, and what follows it when the key ends in '/'. */
+static struct ckey **bucket(struct cache *c, const struct ckey *k)
+{
+    size_t at = key_parent_len(k->key);
+    return &c->made[key_hash(0, k->key + at, k->key_len - at) % ARRAY_LEN(c->made)];
+}
+
+static bool same_name(const struct ckey *a, const struct ckey *b)
+{
+    return strcmp(a->key + key_parent_len(a->key), b->key + key_parent_len(b->key)) == 0;
+}
+
+void move_made(struct cache *c, struct ckey *k, int32_t by)
 {
     mutex_assert_held(&c->lock);
     move_is_over(c, k);
-    if (pid == 0 || k->state == FS_CLEAN) {
+    if (by == 0 || k->state == FS_CLEAN || k->file->moved) {
         return;
     }
-    k->made_by = pid;
-    k->made_next = c->made;
-    if (c->made != NULL) {
-        c->made->made_prev = k;
+    struct ckey **head = bucket(c, k);
+    k->made_by = by;
+    k->made_next = *head;
+    if (*head != NULL) {
+        (*head)->made_prev = k;
     }
-    c->made = k;
+    *head = k;
 }
 
 void move_is_over(struct cache *c, struct ckey *k)
@@ -30,7 +48,7 @@ void move_is_over(struct cache *c, struct ckey *k)
     if (k->made_prev != NULL) {
         k->made_prev->made_next = k->made_next;
     } else {
-        c->made = k->made_next;
+        *bucket(c, k) = k->made_next;
     }
     if (k->made_next != NULL) {
         k->made_next->made_prev = k->made_prev;
@@ -47,7 +65,7 @@ static size_t same_ending(const struct ckey *a, const struct ckey *b)
     return n;
 }
 
-void move_removed(struct cache *c, struct ckey *k, int32_t pid)
+void move_removed(struct cache *c, struct ckey *k, int32_t by)
 {
     mutex_assert_held(&c->lock);
     if (!k->base.known || !k->base.exists) {
@@ -55,12 +73,13 @@ void move_removed(struct cache *c, struct ckey *k, int32_t pid)
     }
     struct ckey *best = NULL;
     size_t best_len = 0;
-    for (struct ckey *m = c->made; m != NULL; m = m->made_next) {
-        if (m->made_by != pid || m == k || !key_has_file(m) || m->file->map.size != k->base.o.size) {
+    for (struct ckey *m = *bucket(c, k); m != NULL; m = m->made_next) {
+        if (m->made_by != by || m == k || !key_has_file(m) || m->file->moved || m->file->map.size != k->base.o.size ||
+            !same_name(m, k)) {
             continue;
         }
         size_t len = same_ending(m, k);
-        if (best == NULL || len > best_len) {
+        if (len > best_len) {
             best = m;
             best_len = len;
         }

@@ -49,6 +49,8 @@ static void move_key(struct cache *c, struct ckey *from, struct ckey *to, struct
         spool_drop_later(c, f->old_spool_id);
         f->old_spool_id = 0;
     }
+    int32_t made_by = from->made_by;
+    move_is_over(c, from);
     from->file->at = NULL;
     from->file = NULL;
     file_unref(c, f); /* the slot's reference; ours is left */
@@ -56,6 +58,7 @@ static void move_key(struct cache *c, struct ckey *from, struct ckey *to, struct
     attr.size = f->map.size;
     key_set_file(c, to, f);
     key_changed(c, to);
+    move_made(c, to, made_by);
     dir_note(c, to->ident, to->key, &attr, NULL, false);
 
     bool on_its_way = (from->state == FS_COMMITTING || from->state == FS_UNKNOWN) && !from->sent_absent;

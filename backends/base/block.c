@@ -29,8 +29,8 @@ static struct {
         size_t size;
         bool old; /* it was here at the last trim */
     } v[KEEP_MAX];
-    size_t n, bytes;
-} kept = {.lock = MUTEX_INIT(RANK_BLOCK)};
+    size_t n, bytes, limit;
+} kept = {.lock = MUTEX_INIT(RANK_BLOCK), .limit = KEEP_BYTES};
 
 static size_t rounded(size_t size)
 {
@@ -67,7 +67,7 @@ void block_put(void *p, size_t size)
     size_t full = rounded(size);
     if (p != NULL && block_keeps && full >= BLOCK_MIN) {
         mutex_lock(&kept.lock);
-        if (kept.n < KEEP_MAX && full <= KEEP_BYTES - kept.bytes) {
+        if (kept.n < KEEP_MAX && kept.bytes + full <= kept.limit) {
             kept.v[kept.n].p = p;
             kept.v[kept.n].size = full;
             kept.v[kept.n].old = false;
@@ -86,6 +86,13 @@ size_t block_kept(void)
     size_t bytes = kept.bytes;
     mutex_unlock(&kept.lock);
     return bytes;
+}
+
+void block_limit(size_t bytes)
+{
+    mutex_lock(&kept.lock);
+    kept.limit = MIN(bytes, KEEP_BYTES);
+    mutex_unlock(&kept.lock);
 }
 
 void block_trim(void)

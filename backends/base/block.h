@@ -12,7 +12,8 @@ extern const bool block_keeps;
 void *block_get(size_t size);
 /* size as it was asked for; p may be NULL. */
 void block_put(void *p, size_t size);
-/* Bytes kept now, at most 32 MiB. */
+/* Bytes kept now, and how many at most: 32 MiB, or less when told so. */
 size_t block_kept(void);
+void block_limit(size_t bytes);
 /* Frees what nobody has taken since the last call. To be called now and then. */
 void block_trim(void);

@@ -62,6 +62,17 @@ static void bounded(void **state)
     assert_int_equal(block_kept(), block_keeps ? 32 * MIB : 0); /* they came since the last trim */
     block_trim();
     assert_int_equal(block_kept(), 0);
+    block_limit(2 * MIB);
+    for (size_t i = 0; i < 3; i++) {
+        v[i] = block_get(MIB);
+    }
+    for (size_t i = 0; i < 3; i++) {
+        block_put(v[i], MIB);
+    }
+    assert_int_equal(block_kept(), block_keeps ? 2 * MIB : 0);
+    block_limit(SIZE_MAX);
+    block_trim();
+    block_trim();
     block_put(block_get(40 * MIB), 40 * MIB);
     block_put(block_get(KIB), KIB);
     assert_int_equal(block_kept(), 0); /* too large, and small ones */
