@@ -352,7 +352,7 @@ static void long_listing(void **state)
 {
     struct fx *fx = *state;
     fx_close(fx);
-    fx->opt.list_ttl_ms = 1;
+    fx->opt.list_ttl_ms = 1000;
     fx_open(fx);
     fx_at_put(fx, 0, "d/there", "1");
     assert_int_equal(fx_lookup(fx, 0, "d/", NULL), 0);
