@@ -1,4 +1,4 @@
-/* FUSE superblocks: mounting, serving, ending. Only this file and ops*.c know libfuse.
+/* FUSE superblocks: mounting, serving, ending. Only this file, loop.c and ops*.c know libfuse.
  *
  * A session ends by itself when the kernel has no use for its superblock any more: no mount in any
  * name space, no open file. Until then it is served, whatever became of our own mount of it. */
@@ -20,6 +20,7 @@
 
 #include "fop.h"
 #include "log.h"
+#include "loop.h"
 #include "mounts.h"
 #include "ops.h"
 #include "session.h"
@@ -63,14 +64,9 @@ static void *loop_main(void *arg)
 {
     struct loop *l = arg;
     struct fs *fs = l->fs;
-    struct fuse_loop_config *config = fuse_loop_cfg_create();
 
-    fuse_loop_cfg_set_clone_fd(config, 1);
-    fuse_loop_cfg_set_max_threads(config, THREADS);
-    fuse_loop_cfg_set_idle_threads(config, THREADS);
-    int r = fuse_session_loop_mt(fs->se, config);
+    int r = loop_run(fs->se, THREADS);
     __atomic_store_n(&fs->loop_ended, true, __ATOMIC_RELEASE);
-    fuse_loop_cfg_destroy(config);
     if (r < 0) {
         log_warn("session", "event=loop-ended status=%d", r);
     }
