@@ -29,6 +29,8 @@ void cache_unlock(struct cache *c)
     struct creq *r = c->ready, *next;
     c->ready = NULL;
     c->ready_tail = &c->ready;
+    bool help = c->help;
+    c->help = false;
     mutex_unlock(&c->lock);
     for (; r != NULL; r = next) {
         next = r->next;
@@ -37,6 +39,15 @@ void cache_unlock(struct cache *c)
         r->done(r);
         buf_free(buf);
     }
+    if (help) {
+        journal_help(c->journal);
+    }
+}
+
+void cache_submit_answered(struct cache *c, struct jtx *tx, void (*done)(void *ctx, int status), void *ctx)
+{
+    c->help = true;
+    journal_submit(c->journal, tx, JTX_HELPED, done, ctx);
 }
 
 void creq_end_locked(struct cache *c, struct creq *r, int status)

@@ -466,7 +466,7 @@ void file_seal(struct cache *c, struct cfile *f, struct creq *r)
     struct seal_ctx *s = mem_zalloc(sizeof(*s));
     s->c = c;
     s->r = r;
-    journal_submit(c->journal, tx, 0, seal_committed, s);
+    cache_submit_answered(c, tx, seal_committed, s);
 }
 
 /* A process that a signal ends closes its files on the way out: PF_EXITING with the signal in its exit code (rules C2). */

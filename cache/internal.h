@@ -300,6 +300,7 @@ struct cache {
     uint64_t next_seq, next_spool_id;
     struct spool_drop *drops;         /* spool files to go, since the lock was taken */
     struct creq *ready, **ready_tail; /* ended under the lock, answered by cache_unlock */
+    bool help; /* cache_unlock calls journal_help */
     struct creq *stale_reads;         /* their version is being replaced by our own commit: tried again when it is known */
     struct creq *space_waiters;       /* writes stored, reply held until the spool has room */
     int64_t bw_free_ns;     /* bwlimit: when the next body may go */
@@ -331,6 +332,8 @@ struct cache {
 /* ---- cache.c ---- */
 void cache_lock(struct cache *c);
 void cache_unlock(struct cache *c); /* and answers what ended */
+/* With the lock: submits what somebody waits for; cache_unlock may write it at once. */
+void cache_submit_answered(struct cache *c, struct jtx *tx, void (*done)(void *ctx, int status), void *ctx);
 void creq_end_locked(struct cache *c, struct creq *r, int status);
 void cache_async_begin_locked(struct cache *c);
 void cache_async_end_locked(struct cache *c);

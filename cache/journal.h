@@ -1,7 +1,7 @@
-/* The journal: one SQLite database (WAL) a cache directory, one writer thread with group commit.
+/* The journal: one SQLite database (WAL) a cache directory, one writer at a time, with group commit.
  *
- * A transaction is built by its caller, submitted, and its done() runs on the journal thread once it is committed; in
- * submission order; many transactions share one SQLite commit: whatever queued meanwhile, never a timer. Committed
+ * A transaction is built by its caller, submitted, and its done() runs once it is committed, on the journal's thread or
+ * in journal_help; in submission order; many transactions share one SQLite commit: whatever queued meanwhile, never a timer. Committed
  * means safe against kill -9; with JTX_DURABLE also fsynced (once a batch) before done, together with everything
  * submitted earlier. done() must be short, may reply to a FUSE request or submit work, and may not wait.
  *
@@ -119,7 +119,10 @@ int journal_boot_settled(struct journal *j); /* synchronous, durable */
 int journal_remote_id(struct journal *j, const char *identity, uint32_t *ret_id, struct errinfo *reterr);
 int journal_remote_identity(struct journal *j, uint32_t id, char **ret_identity);
 
-enum { JTX_DURABLE = 1 };
+enum {
+    JTX_DURABLE = 1,
+    JTX_HELPED = 2, /* the caller's thread calls journal_help as soon as it holds no lock */
+};
 struct jtx *jtx_new(void);
 void jtx_free(struct jtx *tx); /* only when not submitted */
 bool jtx_empty(const struct jtx *tx);
@@ -146,6 +149,9 @@ void jtx_mark_put(struct jtx *tx, const char *name, int64_t value);
 /* Takes tx over. done may be NULL. */
 void journal_submit(struct journal *j, struct jtx *tx, unsigned flags,
                     void (*done)(void *ctx, int status), void *ctx);
+/* After a submit with JTX_HELPED: writes what is queued on this thread, if that takes no disk and no other thread is at
+ * it; else the journal's thread does. Runs done()s; no lock may be held. */
+void journal_help(struct journal *j);
 /* Waits until everything submitted before is committed (and fsynced when durable). Not on FUSE, engine, journal
  * threads. */
 int journal_flush(struct journal *j, bool durable);

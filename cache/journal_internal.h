@@ -69,6 +69,8 @@ enum jop_kind {
     JOP_MARK_PUT,
     JOP_MARK_TEXT,
     JOP_REMOTE_ADD,
+    JOP_BEGIN, /* the writer's own, in no transaction */
+    JOP_COMMIT,
     JOP_KINDS
 };
 
@@ -136,7 +138,7 @@ struct journal {
     bool boot_differs;
     char *boot_id; /* of this boot; "" when the kernel does not tell */
 
-    /* The writer thread's own, after journal_open. */
+    /* Of the thread that writes, after journal_open. */
     struct sqlite3 *db;
     struct sqlite3_stmt **stmts;
     int wal_fd;
@@ -149,9 +151,15 @@ struct journal {
     uint64_t seq_reserved, spool_reserved; /* as committed */
     uint64_t seq_seen, spool_seen;         /* highest of the batch being written */
 
-    struct mutex lock; /* queue, stop, tickets */
+    bool helped;                           /* it is not the writer's own */
+
+    struct mutex lock; /* queue, stop, tickets, who writes */
     struct cond wake;
     struct jtx *head, **tail;
+    unsigned queued;
+    bool durable_queued; /* one of them is JTX_DURABLE */
+    bool called;         /* the writer's thread was, since the queue was taken last */
+    bool writing;
     bool stop;
     uint64_t submitted; /* ticket of the last transaction */
     uint64_t visible;   /* readers see all up to this one, or it was told to have failed */

@@ -31,7 +31,7 @@ void tree_commit(struct cache *c, struct creq *r, struct jtx *tx)
     struct commit_ctx *x = mem_zalloc(sizeof(*x));
     x->c = c;
     x->r = r;
-    journal_submit(c->journal, tx, 0, row_committed, x);
+    cache_submit_answered(c, tx, row_committed, x);
 }
 
 bool tree_refuse(struct cache *c, struct creq *r)

@@ -22,8 +22,8 @@
 #include "mem.h"
 #include "sync.h"
 
-#define LOOK_NS (2LL * 1000000LL)
-#define QUIET_LOOKS 50u             /* without a request: sleep until there is one */
+#define LOOK_NS (5LL * 1000000LL)
+#define QUIET_LOOKS 20u             /* without a request: sleep until there is one */
 #define LARGE (32u << 10)           /* bytes that are moved by somebody else than who reads on */
 
 struct server {
