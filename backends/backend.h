@@ -354,6 +354,7 @@ struct be_fault_rule {
     int status;              /* returned instead of the call … */
     enum err_class cls;
     const char *code;        /* borrowed; NULL: InjectedFault */
+    int http_status;         /* of the answer; 0: none came */
     bool after;              /* … or after the call was really made (a lost reply: outcome_unknown) */
     unsigned delay_ms;       /* makes it late */
     bool hold;               /* … until be_fault_clear; then it goes on as its rule said */

@@ -37,6 +37,7 @@ struct passage {
     int status;
     enum err_class cls;
     const char *code;
+    int http_status;
 };
 
 struct fault_be {
@@ -119,6 +120,7 @@ static int inject(struct passage *p)
     bool unknown = op->err.outcome_unknown || (p->after && changes_something(op->kind));
     err_clear(&op->err);
     op->err.outcome_unknown = unknown;
+    op->err.http_status = p->http_status;
     (void)snprintf(op->err.code, sizeof(op->err.code), "%s", p->code ? p->code : "InjectedFault");
     return err_set(&op->err, p->cls, p->status, "a fault was injected %s the call",
                    p->after ? "after" : "before");
@@ -240,6 +242,7 @@ static void meet_rules_locked(struct fault_be *f, struct passage *p, int64_t *re
         p->stray = r->r.stray;
         p->status = r->r.status;
         p->code = r->r.code;
+        p->http_status = r->r.http_status;
         p->cls = r->r.cls != ERR_NONE ? r->r.cls : ERR_TRANSIENT;
         *ret_due_ns = r->r.hold          ? HELD
                       : r->r.delay_ms > 0 ? now + (int64_t)r->r.delay_ms * 1000000

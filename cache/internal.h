@@ -194,7 +194,9 @@ struct ckey {
     int64_t settle_ns;      /* until then a lost request may still land */
     bool hurry;             /* fsync, wait, pressure: due as soon as sealed */
     unsigned tries;
+    unsigned broken;        /* of them, the last so many were answers cut short or without sense */
     unsigned refused_streak; /* cident.streak this key was last refused in */
+    struct cident *refused_by; /* whose refusal err is; NULL: nobody's, or from before a restart */
     struct errinfo err;
     struct xfer *x;
     struct cupload up;

@@ -1,6 +1,7 @@
 /* Rules B9: 403, quota, no such bucket. One key may be refused for its own sake, and then fails; when three are, without a
- * success between them, it is the remote that refuses us. It is paused: its files stay queued, also those three, and every
- * PAUSE_NS one of them is tried. What is accepted ends the pause; so do new credentials and the operator's retry.
+ * success between them, it is the remote that refuses us. It is paused: its files stay queued, also those three and whatever it
+ * refused before (answers overtake each other: a success among the first refusals says little), and every PAUSE_NS one of them is
+ * tried. What is accepted ends the pause; so do new credentials and the operator's retry.
  *
  * The refusal counts for the remote that spoke it, which for a copy's bytes is the source. */
 #include "xfer.h"
@@ -112,6 +113,13 @@ void pause_over(struct xfer *x, bool whole)
     }
 }
 
+/* Failed because this remote refused it. After a restart a row does not say which one did: most often its own. */
+static bool failed_by(const struct ckey *k, const struct cident *id)
+{
+    return k->state == FS_BLOCKED && k->x == NULL && is_of_remote(&k->err) && !(k->file != NULL && k->file->lost) &&
+           (k->refused_by == id || (k->refused_by == NULL && k->ident == id));
+}
+
 /* Refused, and wanted all the same. */
 static void queue_again(struct cache *c, struct ckey *k, int64_t at_ns)
 {
@@ -137,6 +145,7 @@ bool pause_refused(struct xfer *x, const struct errinfo *err)
         k->refused_streak = id->streak;
         id->refused++;
     }
+    k->refused_by = id;
     if (id->refused < PAUSE_AFTER) {
         return false;
     }
@@ -150,8 +159,8 @@ bool pause_refused(struct xfer *x, const struct errinfo *err)
     struct ckey *next;
     for (struct ckey *o = c->dirty_head; o != NULL; o = next) {
         next = o->dirty_next;
-        if (o->state == FS_BLOCKED && o->x == NULL && o->refused_streak == id->streak && is_of_remote(&o->err) &&
-            !(o->file != NULL && o->file->lost)) {
+        if (failed_by(o, id)) {
+            o->refused_streak = id->streak; /* who ends the pause makes it due, too */
             queue_again(c, o, id->paused_until);
         }
     }

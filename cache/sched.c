@@ -107,11 +107,12 @@ static bool startable(struct cache *c, struct ckey *k, int64_t now, int64_t *ret
     return true;
 }
 
-/* Of every remote that work waits for, the small lane is full: whatever follows in the list waits, but for large files. */
+/* Of every remote that work waits for, the small lane is full: whatever follows in the list waits, but for large files. What waits
+ * for a remote that is not mounted could not start anyhow. */
 static bool all_full(const struct cache *c)
 {
     for (const struct cident *id = c->idents; id != NULL; id = id->next) {
-        if (id->n_dirty > id->in_flight_small + id->in_flight_big && (id->be == NULL || !small_lane_full(id))) {
+        if (id->be != NULL && id->n_dirty > id->in_flight_small + id->in_flight_big && !small_lane_full(id)) {
             return false;
         }
     }

@@ -17,6 +17,7 @@
 #define RETRY_MIN_NS 1000000000LL
 #define RETRY_MAX_NS 30000000000LL /* after a provider's bad half hour its files are not idle for much longer */
 #define INTEGRITY_TRIES 3
+#define BROKEN_TRIES 20 /* in a row, some eight minutes: what breaks off that often is no accident of the line */
 
 static void run_next(struct work *w)
 {
@@ -154,6 +155,17 @@ static void xfer_end(struct xfer *x)
     cache_kick_locked(c);
 }
 
+/* Who does not answer is asked for as long as it takes. Whose answers break off, or make no sense, again and again, will go on so (it
+ * promises a length, say, that it does not have): then the bytes are not what was promised. */
+static void count_broken(struct ckey *k, struct errinfo *err)
+{
+    bool broken = err->cls == ERR_TRANSIENT && err->http_status / 100 == 2;
+    k->broken = !broken ? 0 : k->tries == 0 ? 1 : k->broken + 1;
+    if (k->broken >= BROKEN_TRIES) {
+        err_set(err, ERR_INTEGRITY, -EIO, "%s; it was so %u times in a row", err->message, k->broken);
+    }
+}
+
 /* Nothing changed at the provider: wait and start anew, or give up. Locked. */
 static void end_failed(struct xfer *x)
 {
@@ -162,6 +174,7 @@ static void end_failed(struct xfer *x)
     struct errinfo err = x->err;
     int64_t now = time_mono_ns();
     bool final;
+    count_broken(k, &err);
     switch (err.cls) {
     case ERR_TRANSIENT:
     case ERR_THROTTLED:

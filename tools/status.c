@@ -186,6 +186,12 @@ int cmd_status(int argc, char **argv)
     return code;
 }
 
+/* A remote that is paused has not failed: its files wait. */
+static int errors_code(int code, const char *line)
+{
+    return strncmp(line, "paused\t", 7) != 0 ? EXIT_FAILED : code == EXIT_DONE ? EXIT_LEFT : code;
+}
+
 int cmd_errors(int argc, char **argv)
 {
     struct errinfo err = {0};
@@ -202,21 +208,22 @@ int cmd_errors(int argc, char **argv)
     }
     code = EXIT_USAGE;
     if (get_text("errors", &c, &text) == 0) {
-        if (o.json) {
-            json_t *lines = json_array();
-            char *save = NULL;
-            for (char *l = text.len > 0 ? strtok_r(text.data, "\n", &save) : NULL; l != NULL;
-                 l = strtok_r(NULL, "\n", &save)) {
-                json_array_append_new(lines, json_string(l));
+        json_t *lines = json_array();
+        char *save = NULL;
+        code = EXIT_DONE;
+        for (char *l = text.len > 0 ? strtok_r(text.data, "\n", &save) : NULL; l != NULL;
+             l = strtok_r(NULL, "\n", &save)) {
+            json_array_append_new(lines, json_string(l));
+            code = errors_code(code, l);
+            if (!o.json) {
+                (void)printf("%s\n", l);
             }
+        }
+        if (o.json) {
             (void)json_dumpf(lines, stdout, JSON_COMPACT);
             (void)putchar('\n');
-            code = json_array_size(lines) > 0 ? EXIT_FAILED : EXIT_DONE;
-            json_decref(lines);
-        } else {
-            (void)fputs(buf_str(&text), stdout);
-            code = text.len > 0 ? EXIT_FAILED : EXIT_DONE;
         }
+        json_decref(lines);
     }
     buf_fini(&text);
     client_close(&c);

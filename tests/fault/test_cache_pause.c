@@ -167,12 +167,58 @@ static void one_key_pauses_nothing(void **state)
     }
 }
 
+/* Something else arrives between two refusals: who was refused before it waits as well, once the remote is paused. */
+static void refused_before_a_success(void **state)
+{
+    struct fx *fx = *state;
+    fx_fault(fx, 0, BE_WRITE, 0, 2, -EACCES, ERR_AUTH, false);
+    fx_text(fx, 0, "f0", "f0");
+    fx_text(fx, 0, "f1", "f1");
+    fx_idle(fx);
+    assert_int_equal(fx_progress(fx).failed, 2);
+    fx_text(fx, 0, "accepted", "x");
+    fx_idle(fx);
+    assert_at(fx, 0, "accepted", "x");
+    assert_int_equal(fx_progress(fx).failed, 2);
+    fx_fault(fx, 0, BE_WRITE, 0, 0, -EACCES, ERR_AUTH, false);
+    for (int i = 2; i < FILES; i++) {
+        CLEANUP(mem_freep) char *key = mem_printf("f%d", i);
+        fx_text(fx, 0, key, key);
+    }
+    assert_paused(fx, FILES);
+    retry_ends_clean(fx);
+    assert_arrived(fx, 0, "f");
+}
+
+/* Nor does a restart between them make a difference. */
+static void refused_before_a_restart(void **state)
+{
+    struct fx *fx = *state;
+    fx_fault(fx, 0, BE_WRITE, 0, 0, -EACCES, ERR_AUTH, false);
+    fx_text(fx, 0, "f0", "f0");
+    fx_text(fx, 0, "f1", "f1");
+    fx_idle(fx);
+    assert_int_equal(fx_progress(fx).failed, 2);
+    fx_close(fx);
+    fx_open(fx);
+    assert_int_equal(fx_progress(fx).failed, 2);
+    fx_fault(fx, 0, BE_WRITE, 0, 0, -EACCES, ERR_AUTH, false);
+    for (int i = 2; i < FILES; i++) {
+        CLEANUP(mem_freep) char *key = mem_printf("f%d", i);
+        fx_text(fx, 0, key, key);
+    }
+    assert_paused(fx, FILES);
+    retry_ends_clean(fx);
+    assert_arrived(fx, 0, "f");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, fx_setup, fx_teardown)
         T(files_stay_queued), T(fsync_tells),   T(uploads_stay_queued),
         T(source_refuses),    T(looks_refused), T(bucket_gone), T(one_key_pauses_nothing),
+        T(refused_before_a_success), T(refused_before_a_restart),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
