@@ -183,7 +183,9 @@ static void setattr_then(struct cache *c, struct creq *r, void *arg, bool asked)
     f->attr = a;
     if (x->mask & CSET_MTIME) {
         f->mtime_implicit = false;
+        f->time_set = f->is_marker;
     }
+    f->time_again = false; /* what is set now goes out at once */
     meta_encode(&f->attr, x->mask, &f->meta);
     set_ctx_free(x);
     if (k == NULL || same) {

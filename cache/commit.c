@@ -106,7 +106,7 @@ static void end_clean_locked(struct xfer *x)
     if (plen > 0) {
         CLEANUP(mem_freep) char *parent = mem_strndup(k->key, plen);
         struct ckey *m = key_find(c, k->ident, parent);
-        if (m != NULL && m->state == FS_DIRTY && m->x == NULL) {
+        if (m != NULL && m->state == FS_DIRTY && m->x == NULL && !(m->file != NULL && m->file->time_again)) {
             m->due_ns = MIN(m->due_ns, time_mono_ns());
         }
     }
@@ -808,10 +808,13 @@ static void accepted(struct xfer *x)
             jtx_counter_add(tx, "files", 1);
             jtx_counter_add(tx, "bytes", (int64_t)x->map.size);
         }
-        bool meta_later = same && (md5_later || (x->stream && x->f->meta_explicit) || x->meta_stale);
+        /* Once: what comes to be in the directory after that changes its time as it should. */
+        int64_t never = INT64_MAX;
+        bool time_later = same && x->time_set && !x->time_again && dir_time_changes(c, k, k->base.seen_ns, &never);
+        bool meta_later = same && (md5_later || (x->stream && x->f->meta_explicit) || x->meta_stale || time_later);
         if (meta_later) {
-            /* Complete but for its MD5 attribute, or for what changed while it streamed: the row now asks for a metadata
-             * update (rules D1). */
+            /* Complete but for its MD5 attribute, for what changed while it streamed, or for a time that will be overwritten:
+             * the row now asks for a metadata update (rules D1). */
             struct cfile *f = x->f;
             memcpy(f->md5_sum, x->md5, 16); /* has_md5 below says whether it is one */
             file_to_base(c, f, &k->base);
@@ -824,6 +827,7 @@ static void accepted(struct xfer *x)
             file_touch(f, false);
             f->has_md5 = md5_later || (x->meta_stale && x->md5_known && !x->md5_inherited);
             f->streaming = false;
+            f->time_again = time_later;
             key_event(c, k, outcome(x, false), "its metadata is to follow");
             k->due_ns = time_mono_ns();
         } else {
@@ -836,7 +840,7 @@ static void accepted(struct xfer *x)
             kv_set(&f->meta, "encryption", NULL);
             f->meta_known = true;
             f->meta_dirty = f->meta_explicit = f->meta_removed = f->moved = false;
-            f->streaming = false;
+            f->streaming = f->time_set = f->time_again = false;
             file_drop_edges(c, f);
             file_to_base(c, f, &k->base);
             struct cattr a = f->attr;

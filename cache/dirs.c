@@ -17,6 +17,9 @@
 #define LISTING_SHARE 5 /* a listing stays fresh so many times as long as it took, at least: */
 #define LISTING_TTLS 10 /* up to so many times as long as others do, for what took long may have been an outage */
 
+#define TIMES_LOOK_NS 100000000LL /* between two looks at what is on its way into a directory, and more */
+#define TIMES_CHILD_NS 20000LL    /* for each name in it, which takes a twentieth of that */
+
 struct dirlist {
     struct be_list l;
     struct cache *c;
@@ -240,6 +243,40 @@ static void dir_touch(struct cache *c, struct cident *id, const char *key, size_
     if (k != NULL && k->file != NULL && k->file->is_marker) {
         k->file->attr.mtime_ns = k->file->attr.ctime_ns = time_wall_ns();
     }
+}
+
+/* Under way, but only when its writer has closed it, or a remote takes us again. */
+static bool waits_for_others(const struct ckey *k)
+{
+    bool under_way = k->on_dirty && k->state != FS_BLOCKED && k->state != FS_CONFLICT;
+    bool open = k->state == FS_DIRTY && !k->want_absent && k->file != NULL && !k->file->sealed;
+    return under_way && (open || pause_waits(k));
+}
+
+bool dir_time_changes(struct cache *c, struct ckey *marker, int64_t now_ns, int64_t *ret_wait_ns)
+{
+    const struct cdirnode *d = dir_find(c, marker->ident, marker->key, marker->key_len);
+    int left = d != NULL ? d->under_way - (marker->dir == d ? 1 : 0) : 0;
+    if (left <= 0) {
+        marker->due_ns = marker->tries == 0 ? MIN(marker->due_ns, now_ns) : marker->due_ns;
+        return false;
+    }
+    if (marker->due_ns > now_ns) { /* not at every look: there may be a million names */
+        *ret_wait_ns = MIN(*ret_wait_ns, marker->due_ns);
+        return true;
+    }
+    for (size_t i = 0; i < d->n_buckets; i++) { /* what is removed is not among them */
+        for (const struct cchild *ch = d->buckets[i]; ch != NULL; ch = ch->hash_next) {
+            CLEANUP(mem_freep) char *key = mem_printf("%s%s", d->prefix, ch->name);
+            const struct ckey *k = key_find(c, d->ident, key);
+            left -= k != NULL && k != marker && waits_for_others(k);
+        }
+    }
+    if (left > 0) {
+        marker->due_ns = now_ns + TIMES_LOOK_NS + (int64_t)d->n_children * TIMES_CHILD_NS;
+        *ret_wait_ns = MIN(*ret_wait_ns, marker->due_ns);
+    }
+    return left > 0;
 }
 
 void dir_note(struct cache *c, struct cident *id, const char *key, const struct cattr *attr, const struct cver *v,

@@ -88,6 +88,8 @@ struct cfile {
     bool spool_clean;       /* spool holds bytes of a CLEAN file: may be evicted */
     unsigned io_users;      /* threads in pread or pwrite of the spool file: no eviction, no freeze */
     bool is_marker;         /* a directory marker: key ends in '/' */
+    bool time_set;          /* and its time was set; on a real directory whatever arrives in it gives it another, so */
+    bool time_again;        /* its attributes are there, and what arrives later is waited for, to set it once more */
 
     bool meta_known;        /* meta is the whole desired metadata (else only the provider knows the rest) */
     bool meta_explicit;     /* changed by chmod, utimens, setxattr …: never dropped on skip */
@@ -436,6 +438,9 @@ size_t prefix_listed_len(const char *prefix);
 bool prefix_is_continued(const char *prefix);
 /* Keys that end in '/' name a directory and may hold content: whether this one stands for bytes and not for the marker. */
 bool key_is_content(const char *key, uint64_t size);
+/* Whether a directory's time, set and stored, is still to be changed by what is on its way into it. What is open, or waits for a
+ * remote that refuses us, is not waited for. *ret_wait_ns: when to ask again at the latest. */
+bool dir_time_changes(struct cache *c, struct ckey *marker, int64_t now_ns, int64_t *ret_wait_ns);
 /* A directory's name shows in its parents, up to the first that shows it already. */
 void dirs_note_parents(struct cache *c, struct cident *id, const char *prefix);
 bool dir_fresh(struct cache *c, const struct cdirnode *d, int64_t now_ns);

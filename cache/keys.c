@@ -434,6 +434,7 @@ void key_set_file(struct cache *c, struct ckey *k, struct cfile *f)
         key_forget_file(c, k);
         k->file = f;
     }
+    f->time_again = f->time_again && f->at == k;
     f->at = k;
     for (struct cref_edge *e = f->reads; e != NULL; e = e->next_of_file) {
         e->expires_ns = 0; /* an exchange gives an unnamed file a name again: it copies now, it does not only read */
@@ -525,7 +526,7 @@ void key_journal(struct cache *c, struct ckey *k, struct jtx *tx)
         row.has_md5 = f->has_md5;
         row.meta_flags = (f->meta_known ? 1 : 0) | (f->meta_explicit ? 2 : 0) | (f->meta_dirty ? 4 : 0) |
                          (f->moved ? 8 : 0) | (k->sent_gen == f->gen ? 16 : 0) | (f->lost ? 32 : 0) |
-                         (f->meta_removed ? 64 : 0);
+                         (f->meta_removed ? 64 : 0) | (f->time_set ? 128 : 0);
         memcpy(row.md5, f->md5_sum, 16);
         if (f->sealed) {
             row.changed_ns = f->sealed_wall_ns;

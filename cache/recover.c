@@ -158,6 +158,7 @@ static int load_row(void *ctx, const struct jintent *row, const struct jpart *pa
         f->moved = row->meta_flags & 8;
         f->lost = row->meta_flags & 32;
         f->meta_removed = row->meta_flags & 64;
+        f->time_set = row->meta_flags & 128;
         f->sealed = row->sealed;
         f->row_sealed = row->sealed;
         f->hydrate = row->hydrate;

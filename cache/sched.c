@@ -75,6 +75,9 @@ static bool startable(struct cache *c, struct ckey *k, int64_t now, int64_t *ret
             return false; /* which version it reads is being decided */
         }
     }
+    if (k->state == FS_DIRTY && f != NULL && f->time_again && k->base.exists && dir_time_changes(c, k, now, ret_wait_ns)) {
+        return false;
+    }
     int64_t due = k->hurry ? MIN(k->due_ns, now) : k->due_ns;
     if (k->state == FS_DIRTY && k->settle_ns > now && (f == NULL || f->gen != k->sent_gen)) {
         due = MAX(due, k->settle_ns);

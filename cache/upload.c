@@ -398,6 +398,8 @@ void xfer_start(struct cache *c, struct ckey *k)
         x->meta_removed = x->f->meta_removed;
         x->mtime_implicit = x->f->mtime_implicit;
         x->moved = x->f->moved;
+        x->time_set = x->f->time_set && (x->id->caps & BE_CAP_REAL_DIRS);
+        x->time_again = x->f->time_again;
         struct extent_source *whole = extent_whole_remote(&x->map);
         x->whole = whole != NULL ? extent_source_ref(whole) : moved_empty(x->f);
         x->stream = x->f->streaming;
@@ -770,7 +772,7 @@ void xfer_make_plan(struct xfer *x)
     enum conf_md5 file_md5 = x->id->conf->file_md5;
     cache_unlock(c);
     /* PUT and COPY replace metadata: what the target had and nobody changed must be known first. A skip needs nothing. */
-    if (equal && fresh && meta_same) {
+    if (equal && fresh && meta_same && !x->time_set) {
         let_go(c, base_src);
         xfer_finish_skip(x, "the target already is this");
         return;
@@ -810,7 +812,7 @@ void xfer_make_plan(struct xfer *x)
     struct plan_input in = {
         .map = &x->map,
         .base = base_src,
-        .meta_differs = x->meta_dirty && !meta_same,
+        .meta_differs = x->meta_dirty && (!meta_same || x->time_set),
         .content_known_equal = equal && fresh,
         .md5_known = x->md5_known,
         .source_has_md5_attr = x->md5_inherited,

@@ -38,6 +38,7 @@ struct xfer {
     uint64_t gen;
     bool absent, move;
     bool meta_dirty, meta_explicit, meta_removed, mtime_implicit, moved; /* the file's, when it began */
+    bool time_set, time_again; /* likewise, of a real directory: nobody knows what time it has by now */
     bool meta_stale;    /* the upload was begun with other metadata: an update is to follow its commit */
     bool called_off;    /* L: content was superseded before the commit request */
     bool resolving;     /* UNKNOWN: only looks */
