@@ -16,6 +16,7 @@
 
 #define LOOK_MS 200
 #define LINE_NS 5000000000ll
+#define NAMED_MAX 10 /* open files in the report; `objmig status` has more */
 #define STUCK_NS                                                                                   \
     10000000000ll /* nothing but paused and unreachable work this long: it will not go on by       \
                      itself */
@@ -28,6 +29,7 @@ static void on_signal(int sig)
 }
 
 struct wait {
+    struct client *client;
     struct common common;
     bool quiet, want_timeout;
     double timeout_s;
@@ -145,6 +147,34 @@ static void show(struct wait *w)
     draw(w);
 }
 
+/* Those that nobody waited for, to be closed by who reads this. What cannot be learnt is left out: their number was told. */
+static void name_open_files(struct wait *w)
+{
+    struct errinfo err = {0};
+    json_t *answer, *one;
+    size_t k;
+
+    if (w->client->fd < 0 || client_call(w->client, "status", NULL, &answer, &err) < 0) {
+        return;
+    }
+    const char *text = json_string_value(json_object_get(answer, "text"));
+    json_t *status = text != NULL ? json_loads(text, 0, NULL) : NULL;
+    json_array_foreach(json_object_get(status, "open"), k, one)
+    {
+        const char *remote = json_string_value(json_object_get(one, "remote"));
+        const char *key = json_string_value(json_object_get(one, "key"));
+        if (k < NAMED_MAX && remote != NULL && key != NULL) {
+            (void)fputs("  ", stderr);
+            put_text(stderr, remote, true);
+            (void)fputs(": ", stderr);
+            put_text(stderr, key, true);
+            (void)fputc('\n', stderr);
+        }
+    }
+    json_decref(status);
+    json_decref(answer);
+}
+
 /* The end, in one line or one object. */
 static int report(struct wait *w, const char *where, const char *result, int code)
 {
@@ -181,6 +211,7 @@ static int report(struct wait *w, const char *where, const char *result, int cod
         (void)fprintf(
             stderr, "objmig wait: %llu files are still open for writing, and were not waited for\n",
             (unsigned long long)w->now.open_files);
+        name_open_files(w);
     }
     if (w->now.unfinished > 0) {
         (void)fprintf(
@@ -314,6 +345,7 @@ int cmd_wait(int argc, char **argv)
     (void)sigaction(SIGHUP, &sa, NULL);
     w.quiet = w.quiet || w.common.json;
     w.tty = isatty(STDERR_FILENO) == 1;
+    w.client = &c;
     code = c.fd >= 0 ? wait_loop(&w, &c) : ask_journal(&w, &c);
     client_close(&c);
     return code;
