@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/magic.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -21,6 +22,7 @@
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -266,6 +268,39 @@ static int make_dirs(const char *path, struct errinfo *reterr)
     }
 }
 
+/* Rules C6: what was accepted is there only. That nobody said where is no leave to keep it in memory, or where others clean up.
+ * Nothing is made yet: what counts is the next directory above that is there. */
+static int check_unsaid_place(const struct options *o, struct errinfo *reterr)
+{
+    static const char *const cleaned[] = {"/tmp", "/run", "/dev/shm"};
+    char above[PATH_MAX];
+    struct statfs fs;
+    CLEANUP(mem_freep) char *dir = mem_strdup(o->cache_dir);
+
+    while (realpath(dir, above) == NULL) {
+        char *slash = strrchr(dir, '/');
+        if (slash == NULL || slash == dir) {
+            return 0;
+        }
+        *slash = '\0';
+    }
+    for (size_t k = 0; k < ARRAY_LEN(cleaned); k++) {
+        size_t n = strlen(cleaned[k]);
+        if (strncmp(above, cleaned[k], n) == 0 && (above[n] == '/' || above[n] == '\0')) {
+            return err_set(reterr, ERR_INVALID, -EINVAL,
+                           "the cache directory %s is below %s, where nothing stays; say cache=DIR",
+                           o->cache_dir, cleaned[k]);
+        }
+    }
+    if (statfs(above, &fs) == 0 && (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC)) {
+        return err_set(reterr, ERR_INVALID, -EINVAL,
+                       "the cache directory %s is on a tmpfs, and lost when the machine goes down; "
+                       "say cache=DIR",
+                       o->cache_dir);
+    }
+    return 0;
+}
+
 static int lock_cache(struct options *o, int *ret_fd, struct errinfo *reterr)
 {
     char path[PATH_MAX];
@@ -275,7 +310,8 @@ static int lock_cache(struct options *o, int *ret_fd, struct errinfo *reterr)
         return err_set(reterr, ERR_INVALID, -ELOOP,
                        "cache=%s: inside an objmig mount; name another", o->cache_dir);
     }
-    int r = make_dirs(o->cache_dir, reterr);
+    int r = o->cache_unsaid ? check_unsaid_place(o, reterr) : 0;
+    r = r < 0 ? r : make_dirs(o->cache_dir, reterr);
     if (r < 0) {
         return r;
     }

@@ -414,7 +414,8 @@ static int finish(struct options *o, struct errinfo *reterr)
         }
         kv_fini(&o->url);
     }
-    int r = o->cache_dir == NULL ? cache_default_dir(&o->cache_dir, reterr) : 0;
+    o->cache_unsaid = o->cache_dir == NULL;
+    int r = o->cache_unsaid ? cache_default_dir(&o->cache_dir, reterr) : 0;
     if (r < 0) {
         return r;
     }

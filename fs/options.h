@@ -14,6 +14,7 @@ struct options {
     bool fake, sloppy, verbose, foreground, remount, direct, allow_other, help, version;
     char *config;    /* absolute; NULL = search */
     char *cache_dir; /* absolute */
+    bool cache_unsaid; /* nobody gave it */
     char *log;       /* absolute; NULL = the cache directory's "log" */
     enum log_level level;
     unsigned stop_timeout_s;

@@ -140,8 +140,9 @@ export PATH=$1/bin:$PATH HOME=$1/home
 mkdir -p "$HOME/.config/objmig" one two all
 umask 077
 for m in one two; do mkdir "bucket-$m"; printf '[%s]\nprovider = local\npath = %s\n\n' "$m" "$1/bucket-$m"; done >"$HOME/.config/objmig/objmig.conf"
-for m in one two all; do mount.objmig "$m" "$1/$m" -o log="$1/log"; done
-mount.objmig one "$1/one" -o log="$1/log"
+here=log=$1/log,cache=$1/state
+for m in one two all; do mount.objmig "$m" "$1/$m" -o "$here"; done
+mount.objmig one "$1/one" -o "$here"
 [ "$(grep -c " $1/\(one\|two\|all\) " /proc/self/mountinfo)" = 3 ]
 cp -r "$2" one/tree
 cp -a one/tree two/tree
@@ -156,7 +157,7 @@ objmig status one >/dev/null
 # After a crash, too.
 echo late >one/late
 kill -9 $(pgrep -u "$(id -u)" -x objmig)
-mount.objmig one "$1/one" -o log="$1/log"
+mount.objmig one "$1/one" -o "$here"
 [ "$(cat one/late)" = late ]
 diff -r "$2" two/tree
 [ "$(grep -c " $1/\(one\|two\|all\) " /proc/self/mountinfo)" = 3 ]
