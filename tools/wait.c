@@ -147,7 +147,8 @@ static void show(struct wait *w)
     draw(w);
 }
 
-/* Those that nobody waited for, to be closed by who reads this. What cannot be learnt is left out: their number was told. */
+/* Those that nobody waited for, to be closed by who reads this. What cannot be learnt is left out:
+ * their number was told. */
 static void name_open_files(struct wait *w)
 {
     struct errinfo err = {0};
