@@ -220,7 +220,8 @@ static void one_wait_a_file(void **state)
     sem_post(&gate.go);
     flush_end(&f[0]);
     sqlite3 *db = journal_open_beside(fx);
-    assert_int_equal(number(db, "SELECT count(*) FROM intent WHERE CAST(key AS TEXT) LIKE 'f__' AND (flags & 2) != 0"), FILES); /* with the first, all are in */
+    /* With the first, all are in. */
+    assert_int_equal(number(db, "SELECT count(*) FROM intent WHERE CAST(key AS TEXT) LIKE 'f__' AND (flags & 2) != 0"), FILES);
     assert_int_equal(sqlite3_close(db), SQLITE_OK);
     for (int i = 1; i < FILES; i++) {
         flush_end(&f[i]);
