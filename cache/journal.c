@@ -52,6 +52,7 @@
 #define TRUNCATE_WAIT_MS 50 /* how long the writer waits for readers to get off the log */
 #define BACKLOG_MAX ((size_t)128 << 20)
 #define BACKLOG_RETRY_NS INT64_C(1000000000)
+#define BUSY_MS 10000 /* how long the writer waits for who holds the database */
 #define HELP_TX 16u /* more are the writer thread's business */
 #define RESERVE 65536 /* sequence numbers and spool ids set aside at a time */
 
@@ -298,7 +299,8 @@ static int reserve(struct journal *j, const char *name, uint64_t seen, uint64_t 
 static int write_batch(struct journal *j, const struct jtx *first, const struct jtx *end)
 {
     KILL_POINT("journal: before a batch");
-    int err = run(j, j->stmts[JOP_BEGIN]);
+    int err = j->begun ? 0 : run(j, j->stmts[JOP_BEGIN]);
+    j->begun = false;
     j->seq_seen = 0;
     j->spool_seen = 0;
     for (const struct jtx *tx = first; tx != end && err == 0; tx = tx->next) {
@@ -352,7 +354,7 @@ static int checkpoint(struct journal *j, int mode)
     errno = 0;
     int rc = sqlite3_wal_checkpoint_v2(j->db, NULL, mode, NULL, NULL);
     int err = jdb_errno(rc);
-    (void)sqlite3_busy_timeout(j->db, 10000);
+    (void)sqlite3_busy_timeout(j->db, BUSY_MS);
     if (err < 0) {
         log_debug("journal", "checkpoint failed mode=%d error=\"%s\"", mode, sqlite3_errmsg(j->db));
     }
@@ -631,6 +633,30 @@ void journal_submit(struct journal *j, struct jtx *tx, unsigned flags,
     mutex_unlock(&j->lock);
 }
 
+/* False: somebody outside holds the database, and to wait for that is for the writer's thread. */
+static bool begin_at_once(struct journal *j)
+{
+    (void)sqlite3_busy_timeout(j->db, 0);
+    int err = run(j, j->stmts[JOP_BEGIN]);
+    (void)sqlite3_busy_timeout(j->db, BUSY_MS);
+    return err == 0;
+}
+
+/* Under the lock: what was taken is the front of the queue again. */
+static void put_back(struct journal *j, struct jtx *list)
+{
+    struct jtx **end = &list;
+    for (; *end; end = &(*end)->next) {
+        j->queued++;
+        j->durable_queued = j->durable_queued || ((*end)->flags & JTX_DURABLE) != 0;
+    }
+    *end = j->head;
+    if (!j->head) {
+        j->tail = end;
+    }
+    j->head = list;
+}
+
 void journal_help(struct journal *j)
 {
     if (writer_of == j) {
@@ -648,12 +674,23 @@ void journal_help(struct journal *j)
     }
     struct jtx *list = take_queue(j);
     mutex_unlock(&j->lock);
-    writer_of = j;
-    j->helped = true;
-    run_list(j, list);
-    j->helped = false;
-    writer_of = NULL;
+    j->begun = begin_at_once(j);
+    bool begun = j->begun;
+    if (begun) {
+        writer_of = j;
+        j->helped = true;
+        run_list(j, list);
+        j->helped = false;
+        writer_of = NULL;
+        if (j->begun) { /* there was nothing to write */
+            j->begun = false;
+            (void)sqlite3_exec(j->db, "ROLLBACK", NULL, NULL, NULL);
+        }
+    }
     mutex_lock(&j->lock);
+    if (!begun) {
+        put_back(j, list);
+    }
     j->writing = false;
     if (j->head || j->backlog || j->stop || checkpoint_is_due(j)) {
         j->called = true;

@@ -152,6 +152,7 @@ struct journal {
     uint64_t seq_seen, spool_seen;         /* highest of the batch being written */
 
     bool helped;                           /* it is not the writer's own */
+    bool begun;                            /* the transaction is open already */
 
     struct mutex lock; /* queue, stop, tickets, who writes */
     struct cond wake;

@@ -210,23 +210,6 @@ static void *submit_many(void *arg)
     return NULL;
 }
 
-struct helper {
-    struct journal *j;
-    pthread_t main;
-    atomic_uint told, here;
-};
-
-static void on_helped(void *ctx, int status)
-{
-    struct helper *h = ctx;
-    assert_int_equal(status, 0);
-    journal_help(h->j); /* in a done: nothing */
-    if (pthread_equal(pthread_self(), h->main)) {
-        (void)atomic_fetch_add(&h->here, 1);
-    }
-    (void)atomic_fetch_add(&h->told, 1);
-}
-
 static int sum_counter(void *ctx, const char *name, int64_t value)
 {
     int64_t *sum = ctx;
@@ -272,47 +255,6 @@ static void block_writer(void *ctx, int status)
     while (atomic_load(&gate->last) == 0) {
         (void)sched_yield();
     }
-}
-
-/* A transaction whose submitter helps is written on its thread, with all before it, and told there; unless there is a
- * transaction among them that needs the disk, or somebody writes already. */
-static void test_help(void **state)
-{
-    struct journal *j = open_ok(*state);
-    struct helper h = {.j = j, .main = pthread_self()};
-    for (unsigned i = 0; i < 2; i++) {
-        struct jtx *tx = jtx_new();
-        jtx_counter_add(tx, "n", 1);
-        journal_submit(j, tx, JTX_HELPED, on_helped, &h);
-    }
-    assert_int_equal(atomic_load(&h.told), 0); /* nobody was called */
-    journal_help(j);
-    assert_int_equal(atomic_load(&h.told), 2);
-    assert_int_equal(atomic_load(&h.here), 2);
-    int64_t sum = 0;
-    assert_int_equal(journal_counters(j, sum_counter, &sum), 0);
-    assert_int_equal(sum, 2);
-
-    journal_submit(j, jtx_new(), JTX_HELPED | JTX_DURABLE, on_helped, &h);
-    journal_help(j);
-    assert_int_equal(journal_flush(j, false), 0);
-    assert_int_equal(atomic_load(&h.told), 3);
-    assert_int_equal(atomic_load(&h.here), 2);
-
-    struct told gate = {0};
-    journal_submit(j, jtx_new(), 0, block_writer, &gate);
-    while (atomic_load(&gate.n) == 0) {
-        (void)sched_yield();
-    }
-    journal_submit(j, jtx_new(), JTX_HELPED, on_helped, &h);
-    journal_help(j);
-    assert_int_equal(atomic_load(&h.told), 3);
-    atomic_store(&gate.last, 1); /* who wrote sees to the rest */
-    while (atomic_load(&h.told) != 4) {
-        (void)sched_yield();
-    }
-    assert_int_equal(atomic_load(&h.here), 2);
-    journal_close(j);
 }
 
 static void test_group_commit(void **state)
@@ -1005,7 +947,7 @@ int main(void)
         WITH_DIR(test_range),        WITH_DIR(test_parallel_readers), WITH_DIR(test_small_tables),
         WITH_DIR(test_boot),         WITH_DIR(test_refused),          WITH_DIR(test_migration),
         WITH_DIR(test_hostile_rows), WITH_DIR(test_readonly),         WITH_DIR(test_misuse),
-        WITH_DIR(test_check),        WITH_DIR(test_own_lines),         WITH_DIR(test_help),
+        WITH_DIR(test_check),        WITH_DIR(test_own_lines),
     };
     return cmocka_run_group_tests_name("journal", tests, NULL, NULL);
 }
