@@ -272,7 +272,7 @@ static void truncate_opened(struct creq *s)
     uint64_t size = t->size;
     memset(s, 0, sizeof(*s));
     s->done = truncate_done;
-    file_truncate(c, s, h, size);
+    file_truncate(c, s, h, size, true);
 }
 
 void cache_setattr(struct cache *c, struct creq *r, unsigned mask)
@@ -286,7 +286,7 @@ void cache_setattr(struct cache *c, struct creq *r, unsigned mask)
         t->sub.pid = r->pid;
         if (r->ref.handle != NULL && (r->ref.handle->flags & O_ACCMODE) != O_RDONLY) {
             t->sub.done = truncate_done;
-            file_truncate(c, &t->sub, r->ref.handle, t->size);
+            file_truncate(c, &t->sub, r->ref.handle, t->size, false);
             return;
         }
         t->sub.ref = r->ref;

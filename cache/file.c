@@ -1,7 +1,8 @@
 /* Open files: create, read, write, copy, seal.
  *
  * A generation is sealed by a FLUSH with bytes written since the last one, by RELEASE, by fsync (rules C1); only sealed
- * content is ever sent. When the journal already holds a sealed row of the content, a change in place first takes that row
+ * content is ever sent. Emptying a file writes no bytes: `slow > f` and `dd of=f` send a FLUSH before the first one, and what
+ * the provider holds stays until there is something to put in its place. When the journal already holds a sealed row of the content, a change in place first takes that row
  * back: until the unsealed row is committed the change is parked, for a crash in between would send a mixture. O_TRUNC
  * starts a new spool file instead and leaves the sealed row alone (rules C3). */
 #include "internal.h"
@@ -30,6 +31,7 @@ struct fchange {
     uint64_t to_offset;
     int mode;
     bool failed; /* the sealed row could not be taken back */
+    bool whole;  /* all that its caller wants to do to the file: the FLUSH that follows seals it */
     void *copy; /* of written bytes: the caller's buffer is gone by then */
     void (*run)(struct cache *c, struct fchange *ch); /* called with the lock held; releases it */
 };
@@ -78,9 +80,14 @@ static void touch_data(struct cfile *f)
     file_touch(f, true);
     f->sealed = false;
     f->unfinished = false;
-    f->wrote_since_flush = true;
     f->attr.mtime_ns = f->attr.ctime_ns = time_wall_ns();
     f->mtime_implicit = true;
+}
+
+static void bytes_written(struct cfile *f)
+{
+    touch_data(f);
+    f->wrote_since_flush = true;
 }
 
 static void note_attr(struct cache *c, struct cfile *f)
@@ -94,22 +101,24 @@ static void note_attr(struct cache *c, struct cfile *f)
 
 static void truncate_all(struct cache *c, struct cfile *f)
 {
+    bool row = f->row_sealed && f->at != NULL && f->at->state != FS_CLEAN; /* else it is gone, or will be before any new one */
     if (f->spool_id != 0) {
-        if (f->row_sealed && f->old_spool_id == 0) {
+        if (row && f->old_spool_id == 0) {
             f->old_spool_id = f->spool_id; /* the journal's sealed row still names it */
         } else {
             spool_drop_later(c, f->spool_id);
         }
         f->spool_id = 0;
     }
-    if (f->row_sealed) {
+    if (row) {
         f->keep_row = true;
-        f->row_sealed = false;
         extent_fini(&f->kept_map);
         extent_clone(&f->kept_map, &f->map);
     }
+    f->row_sealed = false;
     file_lru_remove(c, f);
     f->lost = false;
+    f->wrote_since_flush = false;
     f->streaming = false; /* what went out already is of no use to the new content */
     f->stream_cut = 0;
     extent_fini(&f->map);
@@ -259,7 +268,6 @@ void cache_create(struct cache *c, struct creq *r, int open_flags)
     kv_set(&f->meta, "content-type", meta_content_type(r->ref.key));
     key_set_file(c, k, f);
     touch_data(f);
-    f->wrote_since_flush = false;
     file_changed(c, f);
     note_attr(c, f);
     dir_note_form(c, &r->ref);
@@ -382,7 +390,8 @@ void cache_release(struct cache *c, struct chandle *h)
     f->opens--;
     if (writable(h)) {
         f->writers--;
-        if (!f->sealed && !f->unfinished && f->at != NULL && f->at->state != FS_CLEAN) {
+        bool over = f->writers == 0 || f->wrote_since_flush; /* else others are still to write, and this one has not */
+        if (over && !f->sealed && !f->unfinished && f->at != NULL && f->at->state != FS_CLEAN) {
             file_seal(c, f, NULL);
         }
     }
@@ -526,7 +535,8 @@ void cache_flush(struct cache *c, struct creq *r, struct chandle *h)
     CHECK_MAGIC(h, CHANDLE_MAGIC);
     cache_lock(c);
     struct cfile *f = h->file;
-    if (writable(h) && (c->opt.close_remote || (f->streaming && f->wrote_since_flush))) {
+    bool fsync = f->wrote_since_flush ? c->opt.close_remote || f->streaming : c->opt.close_remote && f->sealed;
+    if (writable(h) && fsync) {
         cache_unlock(c); /* a file larger than the spool: its bytes are nowhere but in the upload (rules C8) */
         cache_fsync(c, r, h);
         return;
@@ -534,9 +544,7 @@ void cache_flush(struct cache *c, struct creq *r, struct chandle *h)
     if (writable(h) && f->at != NULL && f->map.size == 0) {
         move_made(c, f->at, r->pid);
     }
-    bool fresh_empty = f->map.size == 0 && f->at != NULL && !(f->at->base.known && f->at->base.exists);
-    if (!writable(h) || f->sealed || f->at == NULL || f->at->state == FS_CLEAN ||
-        (!f->wrote_since_flush && !fresh_empty)) {
+    if (!writable(h) || f->sealed || f->at == NULL || f->at->state == FS_CLEAN || !f->wrote_since_flush) {
         creq_end_locked(c, r, 0);
         cache_unlock(c);
         return;
@@ -671,7 +679,7 @@ static void write_run(struct cache *c, struct fchange *ch)
     }
     need_spool(c, f);
     uint64_t spool_id = f->spool_id;
-    touch_data(f);
+    bytes_written(f);
     file_changed(c, f);
     bool hash = f->hash_ok && !f->hashing && off == f->hash_pos && off <= f->map.size;
     if (hash) {
@@ -752,7 +760,9 @@ static void truncate_run(struct cache *c, struct fchange *ch)
             file_lru_remove(c, f);
             if (size == 0) {
                 truncate_all(c, f);
+                f->wrote_since_flush = ch->whole && f->writers == 1;
             } else {
+                f->wrote_since_flush = true;
                 status = extent_truncate(&f->map, size);
                 if (size < f->hash_pos) {
                     f->hash_ok = false;
@@ -772,13 +782,14 @@ static void truncate_run(struct cache *c, struct fchange *ch)
     free(ch);
 }
 
-void file_truncate(struct cache *c, struct creq *r, struct chandle *h, uint64_t size)
+void file_truncate(struct cache *c, struct creq *r, struct chandle *h, uint64_t size, bool whole)
 {
     struct fchange *ch = mem_zalloc(sizeof(*ch));
     ch->r = r;
     ch->h = h;
     ch->f = h->file;
     ch->run = truncate_run;
+    ch->whole = whole;
     r->size = size;
     r->data = NULL;
     cache_lock(c);
@@ -826,7 +837,7 @@ static void copy_run(struct cache *c, struct fchange *ch)
     extent_source_unref(base);
     if (status == 0 && mapped > 0) {
         file_lru_remove(c, dst);
-        touch_data(dst);
+        bytes_written(dst);
         if (to < dst->hash_pos) {
             dst->hash_ok = false;
         }
@@ -853,7 +864,7 @@ static void copy_run(struct cache *c, struct fchange *ch)
             dst->hash_ok = false;
         }
     }
-    touch_data(dst);
+    bytes_written(dst);
     file_changed(c, dst);
     src->io_users++;
     dst->io_users++;
@@ -922,13 +933,13 @@ static void fallocate_run(struct cache *c, struct fchange *ch)
             file_lru_remove(c, f);
             status = extent_set(&f->map, r->offset, stop - r->offset, EXT_HOLE, NULL, 0);
             f->hash_ok = f->hash_ok && r->offset >= f->hash_pos;
-            touch_data(f);
+            bytes_written(f);
             file_changed(c, f);
         }
     } else if (!keep && end > f->map.size) {
         file_lru_remove(c, f);
         status = extent_truncate(&f->map, end);
-        touch_data(f);
+        bytes_written(f);
         file_changed(c, f);
     }
     note_attr(c, f);

@@ -467,7 +467,8 @@ void file_seal(struct cache *c, struct cfile *f, struct creq *r);
 struct cfile *file_of_slot(struct cache *c, struct ckey *k);
 /* Metadata of the committed version comes under what was changed here meanwhile. */
 void file_load_meta(struct cfile *f, const struct kvlist *meta);
-void file_truncate(struct cache *c, struct creq *r, struct chandle *h, uint64_t size);
+/* `whole`: a truncate(2), which is all that is to be done to the file, and not one step of somebody who has it open. */
+void file_truncate(struct cache *c, struct creq *r, struct chandle *h, uint64_t size, bool whole);
 
 /* ---- tree.c, rename.c, attrs.c ---- */
 bool tree_refuse(struct cache *c, struct creq *r);   /* read only: answered */

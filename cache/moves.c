@@ -85,6 +85,9 @@ void move_removed(struct cache *c, struct ckey *k, int32_t by)
         }
     }
     if (best != NULL) {
+        if (!best->file->sealed && best->file->map.size == 0) {
+            file_seal(c, best->file, NULL); /* its RELEASE may come later than this, and its row must not */
+        }
         key_order_after(c, best->file, k);
         move_is_over(c, best); /* each stands for one source */
     }

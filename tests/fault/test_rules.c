@@ -395,6 +395,42 @@ static void sealed_by_its_writer(void **state)
     assert_at(fx, 0, "f", "bytes");
 }
 
+/* C1: shells and dd close a copy of what they opened before anything is written to it. That seals nothing: what was there stays
+ * until bytes come, an fsync or the last writer's RELEASE, and somebody else who opens it meanwhile changes nothing about that. */
+static void flushed_before_it_is_written(void **state)
+{
+    struct fx *fx = *state;
+    struct chandle *fresh, *over, *other, *synced;
+    fx_text(fx, 0, "over", "base");
+    none_failed(fx);
+    unsigned puts = fx_calls(fx, 0, BE_WRITE);
+    assert_int_equal(fx_create(fx, 0, "fresh", &fresh), 0);
+    assert_int_equal(fx_openf(fx, 0, "over", O_WRONLY | O_TRUNC, &over), 0);
+    assert_int_equal(fx_flush(fx, fresh), 0);
+    assert_int_equal(fx_flush(fx, over), 0);
+    assert_int_equal(fx_openf(fx, 0, "fresh", O_WRONLY, &other), 0);
+    assert_int_equal(fx_end(fx, other), 0);
+    atomic_fetch_add(&moved_s, 120);
+    fx_idle(fx);
+    assert_int_equal(fx_progress(fx).open_files, 2);
+    assert_int_equal(fx_calls(fx, 0, BE_WRITE), puts);
+    assert_at(fx, 0, "fresh", NULL);
+    assert_at(fx, 0, "over", "base");
+    assert_int_equal(fx_create(fx, 0, "synced", &synced), 0);
+    assert_int_equal(fx_fsync(fx, synced), 0);
+    assert_at(fx, 0, "synced", "");
+    assert_int_equal(fx_end(fx, synced), 0);
+    assert_int_equal(fx_write(fx, fresh, 0, "data", 4), 0);
+    assert_int_equal(fx_flush(fx, fresh), 0);
+    cache_release(fx->c, over);
+    none_failed(fx);
+    assert_at(fx, 0, "fresh", "data");
+    assert_at(fx, 0, "over", "");
+    cache_release(fx->c, fresh);
+    none_failed(fx);
+    assert_int_equal(fx_calls(fx, 0, BE_WRITE), puts + 3);
+}
+
 struct stream {
     struct chandle *h;
     size_t len;
@@ -556,6 +592,26 @@ static bool truncated_again(struct fx *fx)
               fx_write(fx, h, 0, "ha", 2) == 0;
     fx_sleep_ms(2500); /* longer than an open file that may have a row waits for it */
     return ok;
+}
+
+static bool emptied_and_flushed(struct fx *fx)
+{
+    struct chandle *h;
+    bool ok = fx_put(fx, 0, "f", "the base", 8) == 0 && fx_idle_within(fx, FX_PATIENCE_MS) &&
+              fx_openf(fx, 0, "f", O_WRONLY | O_TRUNC, &h) == 0 && fx_flush(fx, h) == 0;
+    return ok && journal_has_open(fx, "f");
+}
+
+/* C1, C2: so a kill before the first byte leaves what was there. */
+static void emptied_and_killed(void **state)
+{
+    struct fx fx;
+    (void)state;
+    in_a_killed_process(&fx, emptied_and_flushed);
+    assert_int_equal(fx_progress(&fx).unfinished, 1);
+    assert_true(fx_is(&fx, 0, "f", "the base"));
+    assert_at(&fx, 0, "f", "the base");
+    fx_fini(&fx);
 }
 
 /* C3: O_TRUNC on what is sealed and still to be sent: until the new content is sealed, the old one is what a kill leaves. */
@@ -981,8 +1037,10 @@ int main(void)
         T(reader_holds_deletion), T(copy_of_a_copy), T(edited_copy_replaces_source), T(nobody_waits_for_a_cycle),
         T(overwrite_until_discard), T(source_made_anew), T(move_without_conditions), T(opened_version_is_pinned),
         T(source_gone_copy_arrived), T(status_names_the_promise), T(absent_is_no_conflict), T(refused_remote_pauses), T(sealed_by_its_writer),
+        T(flushed_before_it_is_written),
         T(larger_than_the_spool), T(streamed_and_renamed), T(random_writer_without_room),
-        cmocka_unit_test(base_of_the_unfinished), cmocka_unit_test(truncated_and_killed), T(writer_killed),
+        cmocka_unit_test(base_of_the_unfinished), cmocka_unit_test(emptied_and_killed),
+        cmocka_unit_test(truncated_and_killed), T(writer_killed),
         T(writes_do_not_wait_for_the_journal), T(nothing_goes_out_unsynced), T(fsync_of_a_directory), T(fsync_is_bounded),
         T(foreign_upload_is_kept), T(resumed_with_its_part_size), T(resumed_over_another_part), T(md5_of_copies),
         T(same_bytes_again), T(headers_of_copies), T(marker_before_the_last_child), T(full_after_a_pause), T(copies_of_local_bytes_are_short),
