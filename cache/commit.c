@@ -833,7 +833,9 @@ static void accepted(struct xfer *x)
         } else {
             key_event(c, k, outcome(x, same), "accepted");
         }
-        if (same && !meta_later) {
+        if (k->carries != NULL && k->carries == x->f) {
+            stream_landed(c, k, tx);
+        } else if (same && !meta_later) {
             struct cfile *f = x->f;
             kv_copy(&f->meta, &x->meta);
             kv_set(&f->meta, "storage-class", NULL);
@@ -851,7 +853,7 @@ static void accepted(struct xfer *x)
             }
         } else if (!same && k->file == x->f && x->f != NULL && !k->want_absent) {
             /* New content over what was just committed; what of it is BASE means the new version since key_rebase. */
-            stream_landed(c, k);
+            stream_landed(c, k, tx);
             if (!extent_has(&x->f->map, EXT_BASE)) {
                 extent_source_unref(x->f->base);
                 x->f->base = NULL;
@@ -930,6 +932,7 @@ static void resolve_headed(struct be_op *op)
         return;
     }
     const struct cver replaced = k->base;
+    struct jtx *tx = jtx_new();
     k->base.known = true;
     k->base.exists = !absent;
     k->base.seen_ns = time_mono_ns();
@@ -940,7 +943,7 @@ static void resolve_headed(struct be_op *op)
             key_rebase(c, k, &replaced.o);
         }
         if (ours) {
-            stream_landed(c, k);
+            stream_landed(c, k, tx);
         }
     }
     /* A directory may have come to be by its children: no marker is somebody else's. */
@@ -963,7 +966,8 @@ static void resolve_headed(struct be_op *op)
         upload_drop(c, k);
     }
     key_due(c, k, same_content && !k->sent_absent ? time_mono_ns() : MAX(time_mono_ns(), k->settle_ns));
-    key_submit_row(c, k);
+    key_journal(c, k, tx);
+    journal_submit(c->journal, tx, 0, NULL, NULL);
     be_stat_fini(&x->stat);
     x->called_off = x->ended = true;
     xfer_drop(x);

@@ -119,6 +119,7 @@ static void truncate_all(struct cache *c, struct cfile *f)
     file_lru_remove(c, f);
     f->lost = false;
     f->wrote_since_flush = false;
+    stream_abandon(c, f);
     f->streaming = false; /* what went out already is of no use to the new content */
     f->stream_cut = 0;
     extent_fini(&f->map);
@@ -206,10 +207,7 @@ static void change_unlock(struct cache *c, struct fchange *ch)
         u->f = file_ref(f);
         struct jtx *tx = jtx_new();
         bool by_md5 = f->row_md5;
-        key_event(c, f->at, FE_CHANGE, "written again");
-        if (f->at->state == FS_REDIRTIED) {
-            xfer_call_off(c, f->at);
-        }
+        key_content_changes(c, f->at, "written again");
         key_journal(c, f->at, tx);
         f->row_sealed = true; /* until it is committed; durably when no MD5 would show the change after a power cut */
         journal_submit(c->journal, tx, by_md5 ? 0 : JTX_DURABLE, unsealed, u);
@@ -553,7 +551,8 @@ void cache_flush(struct cache *c, struct creq *r, struct chandle *h)
         cache_unlock(c);
         bool killed = killed_by_signal(r->pid);
         cache_lock(c);
-        if (killed && copy_cut_short(f) && f->at != NULL && f->at->state == FS_DIRTY && f->at->x == NULL) {
+        if (killed && copy_cut_short(f) && f->at != NULL && f->at->state == FS_DIRTY && f->at->x == NULL &&
+            f->at->carries == NULL) {
             log_info("file", "remote=%s key=%s unfinished: its writer was killed", f->at->ident->name, f->at->key);
             key_set_aside(c, f->at);
             creq_end_locked(c, r, 0);

@@ -108,6 +108,7 @@ struct cfile {
     bool unfinished;        /* open at a crash or its writer was killed (rules C2): not committed by itself */
     uint64_t stream_cut;    /* bytes below it are cut into parts and cannot change any more */
     bool streaming;         /* parts go out while it is written (larger than the spool) */
+    struct ckey *carrier;   /* renamed meanwhile: the slot of the name its upload began under. NULL: at */
     int64_t dirty_ns, sealed_ns; /* monotonic */
     int64_t sealed_wall_ns;
 
@@ -201,7 +202,8 @@ struct ckey {
     struct cident *refused_by; /* whose refusal err is; NULL: nobody's, or from before a restart */
     struct errinfo err;
     struct xfer *x;
-    struct cupload up;
+    struct cupload up;      /* of `carries`, while there is such a file */
+    struct cfile *carries;  /* ref: renamed away, and its upload is to end here before anything else: stream.c */
     bool settle_pending;    /* recovered with a request out: settle_ns starts when the remote is there */
     bool drop_upload;       /* recovered with content that will not be sent: abort it once the remote is there */
     struct cref_edge *readers;
@@ -353,6 +355,7 @@ void key_drop_if_idle(struct cache *c, struct ckey *k); /* frees a slot nobody n
 void key_event(struct cache *c, struct ckey *k, enum file_event e, const char *why);
 /* Content or metadata of the slot changed: seq, dirty list, state, dependency edges, cycle check. */
 void key_changed(struct cache *c, struct ckey *k);
+void key_content_changes(struct cache *c, struct ckey *k, const char *why); /* the state's part of it: what is being sent is old */
 /* The slot as an intent row into tx; or its deletion when the state is CLEAN. */
 void key_journal(struct cache *c, struct ckey *k, struct jtx *tx);
 void key_set_file(struct cache *c, struct ckey *k, struct cfile *f); /* takes a reference; moves f->at */
@@ -535,10 +538,19 @@ void orphans_retry(struct cache *c, int64_t now_ns); /* locked; once a second */
 bool orphans_busy(const struct cache *c); /* aborts that have not failed yet */
 int orphans_load(struct cache *c);
 void orphans_free(struct cache *c);
-/* Files larger than the spool: finished parts go out while the file is written (rules C8). */
+/* ---- stream.c: files larger than the spool, finished parts go out while the file is written (rules C8). All locked. ---- */
 void stream_consider(struct cache *c, struct cfile *f); /* it grew: start streaming, or send what is complete */
 void stream_poke(struct cache *c, struct cfile *f);     /* it was sealed */
 bool stream_is_sent(const struct cfile *f);             /* its commit is out: no byte can be added until it is decided */
+/* What the slot's transfers are about now: what it carries, else its content; NULL: its absence. */
+struct cfile *key_sends(const struct ckey *k);
+/* f, of which `from` was the name, is `to`'s and has its new generation; before either slot is told of a change. */
+void stream_renamed(struct cache *c, struct ckey *from, struct ckey *to, struct cfile *f);
+void stream_carry(struct ckey *from, struct cfile *f);     /* also after a restart */
+void stream_let_go(struct cache *c, struct cfile *f);      /* only forgets who carries it */
+void stream_abandon(struct cache *c, struct cfile *f);     /* and its upload is of no use any more */
+/* The slot's base is what was last sent: when that was a stream, its file is told. */
+void stream_landed(struct cache *c, struct ckey *k, struct jtx *tx);
 
 /* ---- sched.c ---- */
 void *sched_main(void *arg);

@@ -52,7 +52,7 @@ struct jintent {
     const char *base_etag; /* "" = there was none */
     uint64_t base_size;
     const char *expect_etag; /* move: the version that was moved */
-    uint64_t after_remote; /* move: the copy that must be verified first (remote, key); 0 = none */
+    uint64_t after_remote; /* absent: the copy that must be verified first; content: whose upload has its parts; 0 = none */
     const char *after_key;
     const char *upload_id; /* "" = none; "?" and the time = INITIATING: begun, id not known */
     const char *sent_extents; /* extent_format text of that; "" = as `extents`, or nothing of the version it replaces */

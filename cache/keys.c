@@ -228,7 +228,7 @@ void key_recovered(struct cache *c, struct ckey *k)
 
 void key_due(struct cache *c, struct ckey *k, int64_t at_ns)
 {
-    const struct cfile *f = k->want_absent ? NULL : k->file;
+    const struct cfile *f = key_sends(k);
     bool open = f != NULL && !f->sealed && !f->hydrate && !f->streaming;
     k->due_ns = open ? INT64_MAX : at_ns;
     if (k->due_ns < c->wake_ns) {
@@ -245,7 +245,8 @@ static bool waits_for(struct cache *c, struct ckey *s, const struct ckey *target
     s->visit = c->visit;
     for (struct cref_edge *e = s->readers; e != NULL; e = e->next_of_slot) {
         struct ckey *t = e->file->at;
-        if (t == NULL || e->expires_ns != 0 || t == s || e->file->hydrate || (e->src == NULL && !s->want_absent)) {
+        bool waits = e->src != NULL || s->want_absent || s->carries == e->file; /* what it carries will be read from it */
+        if (t == NULL || e->expires_ns != 0 || t == s || e->file->hydrate || !waits) {
             continue;
         }
         if (t == target || (t->state != FS_CLEAN && waits_for(c, t, target))) {
@@ -255,6 +256,18 @@ static bool waits_for(struct cache *c, struct ckey *s, const struct ckey *target
     return false;
 }
 
+void key_content_changes(struct cache *c, struct ckey *k, const char *why)
+{
+    if (k->carries != NULL && k->state == FS_UPLOADING) {
+        return; /* the transfer is not about this content */
+    }
+    bool was_active = k->state == FS_UPLOADING;
+    key_event(c, k, FE_CHANGE, why);
+    if (was_active) {
+        xfer_call_off(c, k);
+    }
+}
+
 void key_changed(struct cache *c, struct ckey *k)
 {
     mutex_assert_held(&c->lock);
@@ -262,15 +275,11 @@ void key_changed(struct cache *c, struct ckey *k)
     k->changed_ns = now;
     k->tries = 0;
     dir_hold(c, k);
-    bool was_active = k->state == FS_UPLOADING;
     if (k->state == FS_BLOCKED && (k->want_absent || (k->file != NULL && k->file->sealed))) {
         key_event(c, k, FE_RETRY, "changed"); /* what was refused is not what is wanted now */
         err_clear(&k->err);
     }
-    key_event(c, k, FE_CHANGE, "changed");
-    if (was_active && k->state == FS_REDIRTIED) {
-        xfer_call_off(c, k);
-    }
+    key_content_changes(c, k, "changed");
     if (k->file != NULL && !k->want_absent) {
         file_relink(c, k->file);
         if (k->file->reads != NULL && !k->file->hydrate) {
@@ -281,7 +290,7 @@ void key_changed(struct cache *c, struct ckey *k)
             }
         }
     }
-    if (k->state != FS_UNKNOWN) { /* its look at the provider comes first, and has its own time */
+    if (k->state != FS_UNKNOWN && k->carries == NULL) { /* a look at the provider comes first, and has its own time */
         key_due(c, k, now + (int64_t)c->opt.writeback_delay_ms * 1000000LL);
     }
 }
@@ -289,8 +298,9 @@ void key_changed(struct cache *c, struct ckey *k)
 bool key_may_commit(struct cache *c, struct ckey *k, int64_t now_ns)
 {
     mutex_assert_held(&c->lock);
+    const struct cfile *f = key_sends(k);
     for (struct cref_edge *e = k->readers; e != NULL; e = e->next_of_slot) {
-        if (!k->want_absent && (e->file == k->file || e->src == NULL)) {
+        if (f != NULL && (e->file == f || e->src == NULL)) {
             continue; /* src NULL orders a deletion; what is written over the name reads for itself */
         }
         if (e->expires_ns != 0 && now_ns > e->expires_ns) {
@@ -335,6 +345,7 @@ void key_forget_file(struct cache *c, struct ckey *k)
     }
     k->file = NULL;
     if (old->at == k) {
+        stream_abandon(c, old);
         old->at = NULL;
         file_unpark(c, old, false); /* no commit concerns it any more */
         if (old->opens > 0) {
@@ -363,7 +374,8 @@ void key_set_aside(struct cache *c, struct ckey *k)
 {
     mutex_assert_held(&c->lock);
     struct cfile *f = k->file;
-    ENSURE(k->state == FS_DIRTY && k->x == NULL && f != NULL);
+    ENSURE(k->state == FS_DIRTY && k->x == NULL && k->carries == NULL && f != NULL);
+    stream_abandon(c, f);
     f->unfinished = true;
     f->wrote_since_flush = false;
     k->in_journal = true; /* its unsealed row stays the key's row */
@@ -463,7 +475,7 @@ void key_journal(struct cache *c, struct ckey *k, struct jtx *tx)
 {
     mutex_assert_held(&c->lock);
     bool nothing_there = k->want_absent && k->base.known && !k->base.exists && k->x == NULL &&
-                         k->state == FS_DIRTY && k->up.id == NULL;
+                         k->state == FS_DIRTY && k->up.id == NULL && k->carries == NULL;
     if (k->state == FS_CLEAN || nothing_there || (!k->want_absent && k->file == NULL)) {
         if (k->in_journal && k->aside == NULL) {
             jtx_intent_delete(tx, k->ident->id, k->key);
@@ -472,8 +484,9 @@ void key_journal(struct cache *c, struct ckey *k, struct jtx *tx)
         return;
     }
     struct cfile *f = k->want_absent ? NULL : k->file;
+    bool hidden = k->carries != NULL && f != NULL && !f->sealed; /* the row is needed for what is carried */
     if (f != NULL && f->keep_row) {
-        if (!f->sealed) {
+        if (!f->sealed && !hidden) {
             return;
         }
         file_row_goes(f);
@@ -483,6 +496,10 @@ void key_journal(struct cache *c, struct ckey *k, struct jtx *tx)
             f->old_spool_id = 0;
         }
     }
+    if (hidden) {
+        f->row_sealed = false;
+        f = NULL;
+    }
     CLEANUP(buf_fini) struct buf ext = BUF_INIT;
     CLEANUP(buf_fini) struct buf meta = BUF_INIT;
     CLEANUP(buf_fini) struct buf sent = BUF_INIT;
@@ -491,9 +508,9 @@ void key_journal(struct cache *c, struct ckey *k, struct jtx *tx)
         .key = k->key,
         .seq = k->seq,
         .state = (int)k->state,
-        .absent = k->want_absent,
+        .absent = f == NULL,
         .sealed = true,
-        .move = k->move,
+        .move = k->move || hidden,
         .extents = "",
         .sent_extents = "",
         .meta = "",
@@ -533,8 +550,12 @@ void key_journal(struct cache *c, struct ckey *k, struct jtx *tx)
         }
         f->row_sealed = f->sealed;
         f->row_md5 = file_md5_tells(f);
+        if (f->carrier != NULL) {
+            row.after_remote = f->carrier->ident->id;
+            row.after_key = f->carrier->key;
+        }
     }
-    for (struct cref_edge *e = k->readers; e != NULL && k->want_absent; e = e->next_of_slot) {
+    for (struct cref_edge *e = k->readers; e != NULL && row.absent; e = e->next_of_slot) {
         if (e->src == NULL && e->file->at != NULL) {
             row.after_remote = e->file->at->ident->id;
             row.after_key = e->file->at->key;
@@ -561,7 +582,7 @@ void key_submit_row(struct cache *c, struct ckey *k)
 /* The copy of s to `failed` will not come by itself: s must stay as it is (rules B5). */
 static void source_of_failed(struct cache *c, struct ckey *s, const struct ckey *failed, struct jtx *tx)
 {
-    if (s->state != FS_DIRTY || s->x != NULL || !(s->base.known && s->base.exists)) {
+    if (s->state != FS_DIRTY || s->x != NULL || s->carries != NULL || !(s->base.known && s->base.exists)) {
         return;
     }
     if (s->want_absent) {

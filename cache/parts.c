@@ -4,7 +4,7 @@
  * memory stays bounded. The whole-file MD5 runs through the parts in order before they are sent, and each part's journal
  * row holds its state: a resumed upload re-reads nothing (rules C9).
  *
- * Streams (rules C8): the list grows while the file is written; a finished part's bytes leave the spool and its extent
+ * Streams (stream.c): the list grows while the file is written; a finished part's bytes leave the spool and its extent
  * becomes PART. */
 #include "xfer.h"
 
@@ -402,12 +402,13 @@ static bool part_row(struct xfer *x, struct part_job *j)
     jtx_part_put(tx, k->ident->id, k->key, &row);
     /* Its bytes are at the provider now: the spool gives them up (rules C8), unless the file holds others meanwhile. */
     uint64_t off = plan_of(j)->off, len = plan_of(j)->len;
-    bool punch = x->stream && !x->called_off && x->f->streaming && extent_set_part(&x->f->map, off, len, j->idx + 1) == 0;
+    bool punch = x->stream && !x->called_off && x->f->streaming && x->f->at != NULL &&
+                 extent_set_part(&x->f->map, off, len, j->idx + 1) == 0;
     if (punch) {
         file_touch(x->f, false);
         x->gen = x->f->gen;
         j->spool_id = x->f->spool_id;
-        key_journal(x->c, k, tx);
+        key_journal(x->c, x->f->at, tx);
     }
     journal_submit(x->c->journal, tx, punch ? JTX_DURABLE : 0, punch ? stream_row : NULL, j);
     return punch;
@@ -904,59 +905,4 @@ void parts_begin(struct xfer *x)
     key_journal(c, x->k, tx);
     journal_submit(c->journal, tx, 0, initiating_row, x);
     cache_unlock(c);
-}
-
-/* ---- streams ---- */
-
-void stream_consider(struct cache *c, struct cfile *f)
-{
-    mutex_assert_held(&c->lock);
-    struct ckey *k = f->at;
-    if (k == NULL || k->ident->be == NULL) {
-        return;
-    }
-    if (f->streaming) {
-        if (k->x != NULL && k->x->stream && k->up.id != NULL && !upload_unknown(&k->up)) {
-            parts_pump_locked(k->x);
-        }
-        return;
-    }
-    uint64_t local = extent_bytes(&f->map, EXT_LOCAL);
-    if (!(k->ident->caps & BE_CAP_MULTIPART) || k->state != FS_DIRTY || k->x != NULL || local != f->map.size ||
-        f->sealed || k->ident->be == NULL || local < 4 * k->ident->conf->part_size ||
-        (local < c->opt.cache_size / 4 && spool_space(c->spool) > c->opt.cache_size / 2)) {
-        return;
-    }
-    f->streaming = true;
-    f->stream_cut = 0;
-    upload_drop(c, k);
-    xfer_start(c, k);
-}
-
-void stream_poke(struct cache *c, struct cfile *f)
-{
-    mutex_assert_held(&c->lock);
-    struct ckey *k = f->at;
-    if (k != NULL && k->x != NULL && k->x->stream && k->x->n_parts + k->x->plan.n_parts > 0 && !stream_is_sent(f)) {
-        k->x->committing = k->x->waiting_commit = false;
-        k->x->gen = f->gen;
-        parts_pump_locked(k->x);
-    }
-}
-
-bool stream_is_sent(const struct cfile *f)
-{
-    const struct ckey *k = f->at;
-    return f->streaming && k != NULL &&
-           (k->state == FS_COMMITTING || k->state == FS_UNKNOWN || (k->x != NULL && k->x->committing && !k->x->waiting_commit));
-}
-
-void stream_landed(struct cache *c, struct ckey *k)
-{
-    mutex_assert_held(&c->lock);
-    struct cfile *f = k->want_absent ? NULL : k->file;
-    if (f != NULL && f->streaming && k->base.exists) {
-        file_to_base(c, f, &k->base);
-        f->streaming = false;
-    }
 }

@@ -270,6 +270,19 @@ static int drop_orphan(void *ctx, uint64_t id)
     return 0;
 }
 
+/* Renamed while it was streamed: its parts are in the upload of the old name. */
+static void link_carrier(struct cache *c, struct cfile *f, const struct jintent *row)
+{
+    struct cident *id = ident_find(c, (uint32_t)row->after_remote);
+    struct ckey *from = id != NULL ? key_find(c, id, row->after_key) : NULL;
+    if (from == NULL || from->state == FS_CLEAN || from->carries != NULL) {
+        f->lost = true; /* no upload, no bytes */
+        return;
+    }
+    stream_carry(from, f);
+    key_order_after(c, f, from);
+}
+
 /* Edges need every slot: after all rows are there. */
 static int link_row(void *ctx, const struct jintent *row, const struct jpart *parts, size_t n_parts)
 {
@@ -288,6 +301,9 @@ static int link_row(void *ctx, const struct jintent *row, const struct jpart *pa
             }
         }
         file_relink(l->c, k->file);
+        if (k->file->streaming && row->after_remote != 0) {
+            link_carrier(l->c, k->file, row);
+        }
     }
     if (k->want_absent && row->after_remote != 0) {
         struct cident *to = ident_find(l->c, row->after_remote);

@@ -2,7 +2,8 @@
  *
  * A file that is not yet at the provider just changes its key. A committed one becomes a pending copy of its old object,
  * and the old key a conditional deletion ordered after it (rules A, B6). A directory is listed whole first; then all its
- * keys move in one transaction. */
+ * keys move in one transaction. A file of which bytes are only in an upload has its new name at once as well; the upload ends
+ * under the old one first (stream.c). */
 #include "internal.h"
 
 #include <errno.h>
@@ -43,6 +44,7 @@ static void move_key(struct cache *c, struct ckey *from, struct ckey *to, struct
         kv_set(&f->meta, "content-type", meta_content_type(to->key)); /* rsync writes under a temporary name */
     }
     file_touch(f, false);
+    stream_renamed(c, from, to, f);
     f->meta_dirty = true;
     file_row_goes(f);
     if (f->old_spool_id != 0) {
@@ -62,7 +64,7 @@ static void move_key(struct cache *c, struct ckey *from, struct ckey *to, struct
     dir_note(c, to->ident, to->key, &attr, NULL, false);
 
     bool on_its_way = (from->state == FS_COMMITTING || from->state == FS_UNKNOWN) && !from->sent_absent;
-    bool at_provider = on_its_way || !(from->base.known && !from->base.exists);
+    bool at_provider = on_its_way || from->carries != NULL || !(from->base.known && !from->base.exists);
     key_want_absent(c, from, at_provider);
     if (at_provider) {
         key_order_after(c, f, from);
@@ -105,8 +107,8 @@ static void rename_file(struct cache *c, struct creq *r, void *arg, bool asked)
     struct ckey *to = tree_movable(c, id, x->to, &to_unknown);
     bool there = to != NULL && !to_unknown && key_has_file(to) && !to->file->is_marker; /* that is no file: bytes take its place */
     int status = 0;
-    if (from->file->streaming) {
-        status = -EBUSY; /* parts of it are at the provider under this key: rename when it is closed */
+    if ((x->flags & RENAME_EXCHANGE) && (from->file->streaming || (there && to->file->streaming))) {
+        status = -EBUSY; /* parts of one are at the provider under the key that is to be the other's: when it is closed */
     } else if ((x->flags & RENAME_NOREPLACE) && there) {
         status = -EEXIST;
     } else if ((x->flags & RENAME_EXCHANGE) && !there) {
@@ -230,7 +232,7 @@ static void dirmove_apply(struct dirmove *m)
                 list[n++] = k;
                 CLEANUP(mem_freep) char *to_key = mem_printf("%s%s", m->x->to, k->key + flen);
                 if (status == 0) {
-                    status = k->file->streaming ? -EBUSY : key_check(id, to_key);
+                    status = key_check(id, to_key);
                 }
             }
         }

@@ -60,7 +60,13 @@ static bool startable(struct cache *c, struct ckey *k, int64_t now, int64_t *ret
     if (id->be == NULL || (k->state != FS_DIRTY && k->state != FS_UNKNOWN)) {
         return false;
     }
-    struct cfile *f = k->want_absent ? NULL : k->file;
+    struct cfile *f = key_sends(k);
+    if (k->state == FS_DIRTY && f != NULL && f->carrier != NULL && f->carrier != k) {
+        if (f->carrier->state == FS_BLOCKED || f->carrier->state == FS_CONFLICT) {
+            key_refused(c, k, FE_REFUSED, &f->carrier->err); /* retry and discard are for both */
+        }
+        return false;
+    }
     if (k->state == FS_DIRTY && f != NULL && f->lost) {
         struct errinfo e = {0};
         err_set(&e, ERR_LOCAL, -EIO, "LOST: its local bytes are damaged");
@@ -89,7 +95,7 @@ static bool startable(struct cache *c, struct ckey *k, int64_t now, int64_t *ret
         *ret_wait_ns = MIN(*ret_wait_ns, due);
         return false;
     }
-    if (k->state == FS_DIRTY && k->want_absent && !may_delete(c, k)) {
+    if (k->state == FS_DIRTY && f == NULL && !may_delete(c, k)) {
         return false;
     }
     if (c->active_xfers >= ACTIVE_MAX) {

@@ -47,7 +47,8 @@ uint64_t cache_seq(struct cache *c)
 /* Written to by somebody who has not closed it: named by wait, not awaited (rules E6). */
 static bool is_open(const struct ckey *k)
 {
-    return k->state == FS_DIRTY && !k->want_absent && k->file != NULL && !k->file->sealed;
+    const struct cfile *f = key_sends(k);
+    return f != NULL && !f->sealed && (k->state == FS_DIRTY || f->streaming);
 }
 
 static void progress_locked(struct cache *c, const struct cscope *s, uint64_t up_to, struct cprogress *p)
@@ -59,14 +60,14 @@ static void progress_locked(struct cache *c, const struct cscope *s, uint64_t up
         if (k->seq > up_to || !scope_has(s, k)) {
             continue;
         }
-        const struct cfile *f = k->want_absent ? NULL : k->file;
+        const struct cfile *f = key_sends(k);
         if (k->state == FS_BLOCKED || k->state == FS_CONFLICT) {
             p->failed++;
         } else if (is_open(k)) {
-            p->open_files++;
+            p->open_files += f == k->file; /* else it counts where its name is now */
         } else {
             p->files_left++;
-            p->bytes_left += f != NULL ? f->map.size : 0;
+            p->bytes_left += f != NULL && f == k->file ? f->map.size : 0;
             if (k->ident->be == NULL || pause_waits(k)) {
                 p->waiting++;
             }
@@ -180,7 +181,7 @@ int cache_status(struct cache *c, const struct cscope *s, struct buf *ret_json)
     progress_locked(c, s, UINT64_MAX, &p);
     uint64_t conflict = 0;
     for (const struct ckey *k = c->dirty_head; k != NULL; k = k->dirty_next) {
-        if (is_open(k) && json_array_size(open) < LIST_MAX && scope_has(s, k)) {
+        if (is_open(k) && key_sends(k) == k->file && json_array_size(open) < LIST_MAX && scope_has(s, k)) {
             json_array_append_new(open, json_pack("{s:s, s:o}", "remote", ident_label(c, k->ident), "key", json_key(k->key)));
         }
         if ((k->state != FS_BLOCKED && k->state != FS_CONFLICT) || !scope_has(s, k)) {
@@ -356,6 +357,11 @@ int cache_discard(struct cache *c, const struct cscope *s, unsigned *ret_n)
                 key_event(c, k, FE_DISCARD, "operator");
                 k->want_absent = false;
                 k->move = false;
+                struct cfile *gone = k->carries != NULL ? k->carries : k->file;
+                if (gone != NULL && gone->carrier != NULL) {
+                    gone->lost = gone->lost || gone->carrier == k; /* under its new name: without its upload */
+                    stream_let_go(c, gone);
+                }
                 key_forget_file(c, k);
                 if (k->up.id != NULL) {
                     upload_drop(c, k);

@@ -383,11 +383,12 @@ void xfer_start(struct cache *c, struct ckey *k)
     x->k = k;
     x->id = k->ident;
     x->resolving = k->state == FS_UNKNOWN;
-    x->absent = k->want_absent;
+    struct cfile *f = key_sends(k);
+    x->absent = k->want_absent && f == NULL;
     x->move = k->move;
-    x->big = k->file != NULL && !k->want_absent && k->file->map.size > x->id->conf->small_file_threshold;
-    if (!x->absent && k->file != NULL) {
-        x->f = file_ref(k->file);
+    x->big = f != NULL && f->map.size > x->id->conf->small_file_threshold;
+    if (f != NULL) {
+        x->f = file_ref(f);
         x->gen = x->f->gen;
         extent_clone(&x->map, &x->f->map);
         x->spool_id = x->f->spool_id;
@@ -402,7 +403,7 @@ void xfer_start(struct cache *c, struct ckey *k)
         x->time_again = x->f->time_again;
         struct extent_source *whole = extent_whole_remote(&x->map);
         x->whole = whole != NULL ? extent_source_ref(whole) : moved_empty(x->f);
-        x->stream = x->f->streaming;
+        x->stream = x->f->streaming && (f->carrier == NULL || f->carrier == k);
     } else {
         extent_init(&x->map);
     }

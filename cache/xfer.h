@@ -158,7 +158,6 @@ void parts_free(struct xfer *x);
 void parts_wake(struct xfer *x);       /* memory came free, or a stream grew; locked */
 
 /* ---- commit.c ---- */
-void stream_landed(struct cache *c, struct ckey *k); /* what was sent is the slot's base; only attributes can have changed since */
 /* "md5(part md5s)-N" of the upload's parts; false when not every part's etag is its MD5. */
 bool composite_of_upload(const struct ckey *k, unsigned n_parts, char ret[48]);
 bool combined_crc(const struct ckey *k, unsigned n_parts, uint64_t *ret); /* false when a part has none */

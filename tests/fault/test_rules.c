@@ -431,76 +431,6 @@ static void flushed_before_it_is_written(void **state)
     assert_int_equal(fx_calls(fx, 0, BE_WRITE), puts + 3);
 }
 
-struct stream {
-    struct chandle *h;
-    size_t len;
-    char *bytes;
-};
-
-/* An open file of which some parts have gone out for want of room. */
-static struct stream stream_begin(struct fx *fx)
-{
-    const size_t max = 256 * (size_t)FX_THRESHOLD;
-    struct stream s = {.bytes = malloc(max)};
-    fx_pattern(s.bytes, max, 0, 1);
-    fx_close(fx);
-    fx->opt.cache_size = 16 * (uint64_t)FX_THRESHOLD;
-    fx_open(fx);
-    assert_int_equal(fx_create(fx, 0, "f", &s.h), 0);
-    while (fx_calls(fx, 0, BE_MP_PART) < 8) {
-        assert_true(s.len < max);
-        assert_int_equal(fx_write(fx, s.h, s.len, s.bytes + s.len, FX_THRESHOLD), 0);
-        s.len += FX_THRESHOLD;
-    }
-    return s;
-}
-
-static void stream_is_at(struct fx *fx, const struct stream *s, const char *key)
-{
-    CLEANUP(mem_freep) char *got = malloc(s->len + 1);
-    assert_int_equal(fx_at(fx, 0, key, got, s->len + 1), s->len);
-    assert_memory_equal(got, s->bytes, s->len);
-}
-
-/* C1, C8: want of room sends parts of an open file, never the whole; what is a part only can be neither changed nor read;
- * close returns when the object is there. */
-static void larger_than_the_spool(void **state)
-{
-    struct fx *fx = *state;
-    char got[16];
-    struct stream s = stream_begin(fx);
-    FX_AWAIT(fx, fx_ended(fx, 0, BE_MP_PART) == fx_calls(fx, 0, BE_MP_PART));
-    for (int i = 0; i < 50; i++) {
-        cache_hurry(fx->c, NULL);
-        fx_sleep_ms(2);
-    }
-    assert_int_equal(fx_calls(fx, 0, BE_MP_COMMIT), 0);
-    assert_at(fx, 0, "f", NULL);
-    assert_int_equal(fx_write(fx, s.h, 0, "changed", 7), -EFBIG);
-    assert_int_equal(fx_read(fx, s.h, 0, got, sizeof(got)), -EIO);
-    assert_int_equal(fx_end(fx, s.h), 0);
-    stream_is_at(fx, &s, "f"); /* now, without waiting for anything */
-    none_failed(fx);
-    assert_int_equal(fx_at_uploads(fx, 0), 0);
-    free(s.bytes);
-}
-
-/* C8: while its parts are under one name it has no other; completed under that, it moves. */
-static void streamed_and_renamed(void **state)
-{
-    struct fx *fx = *state;
-    struct stream s = stream_begin(fx);
-    assert_int_equal(fx_rename(fx, 0, "f", "g", 0), -EBUSY);
-    assert_int_equal(fx_end(fx, s.h), 0);
-    stream_is_at(fx, &s, "f");
-    assert_int_equal(fx_rename(fx, 0, "f", "g", 0), 0);
-    none_failed(fx);
-    stream_is_at(fx, &s, "g");
-    assert_at(fx, 0, "f", NULL);
-    assert_int_equal(fx_at_uploads(fx, 0), 0);
-    free(s.bytes);
-}
-
 /* C8: who writes here and there, more than the spool holds, is told so. */
 static void random_writer_without_room(void **state)
 {
@@ -1038,7 +968,7 @@ int main(void)
         T(overwrite_until_discard), T(source_made_anew), T(move_without_conditions), T(opened_version_is_pinned),
         T(source_gone_copy_arrived), T(status_names_the_promise), T(absent_is_no_conflict), T(refused_remote_pauses), T(sealed_by_its_writer),
         T(flushed_before_it_is_written),
-        T(larger_than_the_spool), T(streamed_and_renamed), T(random_writer_without_room),
+        T(random_writer_without_room),
         cmocka_unit_test(base_of_the_unfinished), cmocka_unit_test(emptied_and_killed),
         cmocka_unit_test(truncated_and_killed), T(writer_killed),
         T(writes_do_not_wait_for_the_journal), T(nothing_goes_out_unsynced), T(fsync_of_a_directory), T(fsync_is_bounded),
