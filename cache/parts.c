@@ -501,6 +501,45 @@ static void part_send(struct part_job *j)
     be_mp_part(x->id->be, &j->op);
 }
 
+/* Of a transfer that has stopped: parts that wait for their turn to be hashed will not get it. Takes the lock; the caller holds x. */
+static void end_waiting(struct xfer *x)
+{
+    struct part_job **waiting = NULL;
+    unsigned n = 0;
+    cache_lock(x->c);
+    if (xfer_stopped(x) && !x->hashing) { /* else whoever hashes looks when it is done */
+        waiting = mem_zalloc((x->n_parts + 1) * sizeof(struct part_job *));
+        for (unsigned i = 0; i < x->n_parts; i++) {
+            if (x->parts[i]->state == PART_FILLED) {
+                x->parts[i]->state = PART_SENDING;
+                waiting[n++] = x->parts[i];
+            }
+        }
+    }
+    cache_unlock(x->c);
+    struct errinfo e = {0};
+    err_set(&e, ERR_CANCELED, -ECANCELED, "stopped");
+    for (unsigned i = 0; i < n; i++) {
+        part_end(waiting[i], &e);
+    }
+    free(waiting);
+}
+
+/* Ends a part that has no bytes, and with it who waits to be hashed after it. */
+static void part_unfilled(struct part_job *j, const struct errinfo *err)
+{
+    struct xfer *x = j->x;
+    struct cache *c = x->c;
+    cache_lock(c);
+    xfer_hold(x);
+    cache_unlock(c);
+    part_end(j, err);
+    end_waiting(x);
+    cache_lock(c);
+    xfer_drop(x);
+    cache_unlock(c);
+}
+
 /* Whoever fills the next part in order hashes it, and all filled ones that follow; each is sent once it is hashed. */
 static void hash_in_order(struct part_job *j)
 {
@@ -538,26 +577,8 @@ static void hash_in_order(struct part_job *j)
         cache_lock(c);
     }
     x->hashing = false;
-    bool stopped = xfer_stopped(x);
-    struct part_job **waiting = NULL;
-    unsigned n_waiting = 0;
-    if (stopped) {
-        /* Parts that wait for their turn will not get it. */
-        waiting = mem_zalloc((x->n_parts + 1) * sizeof(struct part_job *));
-        for (unsigned i = 0; i < x->n_parts; i++) {
-            if (x->parts[i]->state == PART_FILLED) {
-                x->parts[i]->state = PART_SENDING;
-                waiting[n_waiting++] = x->parts[i];
-            }
-        }
-    }
     cache_unlock(c);
-    struct errinfo e = {0};
-    err_set(&e, ERR_CANCELED, -ECANCELED, "stopped");
-    for (unsigned i = 0; i < n_waiting; i++) {
-        part_end(waiting[i], &e);
-    }
-    free(waiting);
+    end_waiting(x);
     cache_lock(c);
     xfer_drop(x);
     cache_unlock(c);
@@ -577,15 +598,7 @@ static void part_filled(struct gather *g)
     gather_fini(g);
     free(CONTAINER_OF(g, struct part_gather, g));
     if (status != 0) {
-        cache_lock(x->c);
-        bool sweep = x->hash_whole;
-        xfer_fail(x, &e);
-        cache_unlock(x->c);
-        if (sweep) {
-            hash_in_order(j); /* sweeps up who waits behind this part, itself included */
-        } else {
-            part_end(j, &e);
-        }
+        part_unfilled(j, &e);
         return;
     }
     digest_md5(j->buf, j->len, j->md5);
@@ -608,7 +621,7 @@ static void part_fill(struct work *w)
     struct errinfo e = {0};
     if (stopped) {
         err_set(&e, ERR_CANCELED, -ECANCELED, "stopped");
-        part_end(j, &e);
+        part_unfilled(j, &e);
         return;
     }
     if (p->src != NULL) {
@@ -618,7 +631,7 @@ static void part_fill(struct work *w)
     j->buf = block_get(j->len);
     if (j->buf == NULL) {
         err_set(&e, ERR_TRANSIENT, -ENOMEM, "no memory for a part of %" PRIu64 " bytes", j->len);
-        part_end(j, &e);
+        part_unfilled(j, &e);
         return;
     }
     struct part_gather *pg = mem_zalloc(sizeof(*pg));

@@ -30,9 +30,9 @@
 enum name { A, B, C, T, LARGE, LONG, LONG2, DX, DY, EX, EY, NAMES };
 static const char *const names[NAMES] = {"a", "b", "c", "t", "large", "long", "long2", "d/x", "d/y", "e/x", "e/y"};
 
-enum op { PUT, PATCH, CP, MV, SWAP, RM, CHMOD, MKDIR, MVDIR, RMDIR, IDLE };
+enum op { PUT, PUTMV, PATCH, CP, MV, SWAP, RM, CHMOD, MKDIR, MVDIR, RMDIR, IDLE };
 
-/* r, name → to_r, to; id: content, or mode of CHMOD. Of MVDIR the directory's first name stands for it. */
+/* r, name → to_r, to; id: content, or mode of CHMOD. PUTMV is written as `name` and renamed before it is closed. Of MVDIR the directory's first name stands for it. */
 static const struct step {
     enum op op;
     unsigned r;
@@ -78,6 +78,8 @@ static const struct step {
     {.op = RM, .to_r = 1, .to = LARGE},
     {.op = MV, .r = 1, .name = LONG, .to_r = 1, .to = LONG2},
     {.op = IDLE},
+    {.op = PUTMV, .r = 1, .name = T, .to_r = 1, .to = LONG, .id = 99},
+    {.op = PUT, .to_r = 1, .to = T, .id = 12},
     {.op = RM, .to = EX},
     {.op = RM, .to = EY},
     {.op = RMDIR, .name = EX},
@@ -161,6 +163,11 @@ static void apply(struct image *m, const struct step *s)
         }
         m->f[s->to_r][s->to].id = s->id;
         break;
+    case PUTMV:
+        m->f[s->to_r][s->to].id = s->id;
+        m->f[s->to_r][s->to].mode = 0644;
+        m->f[s->r][s->name].id = 0;
+        break;
     case PATCH:
         m->f[s->to_r][s->to].id += PATCHED;
         break;
@@ -204,9 +211,12 @@ static int put(struct fx *fx, const struct step *s)
         return fx_put(fx, s->to_r, names[s->to], p, content_len(s->id));
     }
     struct chandle *h;
-    int err = fx_create(fx, s->to_r, names[s->to], &h);
+    int err = fx_create(fx, s->to_r, names[s->op == PUTMV ? s->name : s->to], &h);
     for (size_t off = 0; err == 0 && off < STREAM; off += FX_THRESHOLD) {
         err = fx_write(fx, h, off, p + off, FX_THRESHOLD);
+    }
+    if (err == 0 && s->op == PUTMV) {
+        err = fx_rename(fx, s->r, names[s->name], names[s->to], 0);
     }
     int end = fx_end(fx, h);
     return err < 0 ? err : end;
@@ -231,6 +241,7 @@ static int run_step(struct fx *fx, const struct step *s)
     struct cattr a = {.mode = s->id};
     switch (s->op) {
     case PUT:
+    case PUTMV:
         return put(fx, s);
     case PATCH:
         return patch(fx, s);

@@ -3,9 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "mem.h"
 
@@ -327,13 +324,12 @@ static void refused_on_the_way(void **state)
     }
 }
 
-/* Nothing of it has left the spool for good yet: it starts anew under its new name. */
-static void renamed_before_its_first_part(void **state)
+static void renamed_early(struct fx *fx)
 {
-    struct fx *fx = *state;
     struct stream s = {.bytes = malloc(LONGEST)};
     fx_pattern(s.bytes, LONGEST, 0, 1);
-    small_spool(fx);
+    fx_close(fx);
+    fx_open(fx);
     fx_hold(fx, 0, BE_MP_PART, 0);
     assert_int_equal(fx_create(fx, 0, "f", &s.h), 0);
     assert_int_equal(stream_write(fx, &s, 6), 0);
@@ -344,6 +340,19 @@ static void renamed_before_its_first_part(void **state)
     assert_int_equal(stream_write(fx, &s, 20), 0);
     assert_int_equal(fx_end(fx, s.h), 0);
     only_stream(fx, &s, "g");
+    assert_int_equal(fx_unlink(fx, 0, "g"), 0);
+    none_failed(fx);
+}
+
+/* Nothing of it has left the spool for good yet: it starts anew under its new name. Where its parts are when the upload under
+ * the old name is called off is another matter each time. */
+static void renamed_before_its_first_part(void **state)
+{
+    struct fx *fx = *state;
+    small_spool(fx);
+    for (int i = 0; i < 15; i++) {
+        renamed_early(fx);
+    }
 }
 
 /* An exchange would need both names of both. */
@@ -372,5 +381,6 @@ int main(void)
         T(another_under_the_old_name), T(in_a_cycle), T(renamed_back), T(directory_renamed), T(not_wanted_any_more),
         T(failures_on_the_way), T(refused_on_the_way), T(renamed_before_its_first_part), T(exchanged),
     };
+    cmocka_set_test_filter(getenv("TF"));
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
