@@ -362,6 +362,7 @@ static void integrity(struct xfer *x, const char *what)
     k->tries++;
     k->err = e;
     upload_drop(c, k);
+    k->sent_gen = 0; /* whoever waits for it waits on */
     key_event(x->c, k, FE_ACCEPTED_OLD, what);
     if (k->tries >= 3) {
         key_refused(x->c, k, FE_REFUSED, &e);

@@ -156,8 +156,8 @@ static void dirty_remove(struct cache *c, struct ckey *k)
     k->ident->n_dirty--;
 }
 
-/* Answers fsyncs whose content is at the provider (or absent now), or that have failed. */
-static void fsync_wake(struct cache *c, struct ckey *k)
+/* Answers fsyncs whose content is at the provider (or absent now), or that have failed. `arrived`: what was sent last is there. */
+static void fsync_wake(struct cache *c, struct ckey *k, bool arrived)
 {
     struct creq **pp = &k->fsync_waiters;
     while (*pp != NULL) {
@@ -167,8 +167,8 @@ static void fsync_wake(struct cache *c, struct ckey *k)
             status = 0;
         } else if (k->state == FS_BLOCKED || k->state == FS_CONFLICT) {
             status = err_to_errno(&k->err);
-        } else if (k->state == FS_DIRTY && r->seq <= k->sent_gen) {
-            status = 0; /* what it waited for went out; newer content is pending */
+        } else if (arrived && r->seq <= k->sent_gen) {
+            status = 0; /* it waited for that; newer content is pending */
         } else {
             pp = &r->next;
             continue;
@@ -216,7 +216,7 @@ void key_event(struct cache *c, struct ckey *k, enum file_event e, const char *w
         k->dir->under_way += was ? -1 : 1;
         k->dir->settled_ns = was ? time_mono_ns() : k->dir->settled_ns;
     }
-    fsync_wake(c, k);
+    fsync_wake(c, k, e == FE_ACCEPTED_OLD || e == FE_FOUND_OURS_OLD);
 }
 
 void key_recovered(struct cache *c, struct ckey *k)

@@ -663,6 +663,20 @@ static void fsync_of_a_directory(void **state)
     assert_at(fx, 0, "f", NULL);
 }
 
+/* An fsync that is answered has put the bytes there: also when the first request got lost on its way. */
+static void fsync_outlives_a_lost_request(void **state)
+{
+    struct fx *fx = *state;
+    struct chandle *h;
+    assert_int_equal(fx_create(fx, 0, "f", &h), 0);
+    assert_int_equal(fx_write(fx, h, 0, "bytes", 5), 0);
+    fx_fault(fx, 0, BE_WRITE, 0, 1, -EIO, ERR_TRANSIENT, false);
+    assert_int_equal(fx_fsync(fx, h), 0);
+    assert_at(fx, 0, "f", "bytes");
+    assert_int_equal(fx_end(fx, h), 0);
+    none_failed(fx);
+}
+
 /* F3: fsync of a file does not wait for ever. */
 static void fsync_is_bounded(void **state)
 {
@@ -971,7 +985,7 @@ int main(void)
         T(random_writer_without_room),
         cmocka_unit_test(base_of_the_unfinished), cmocka_unit_test(emptied_and_killed),
         cmocka_unit_test(truncated_and_killed), T(writer_killed),
-        T(writes_do_not_wait_for_the_journal), T(nothing_goes_out_unsynced), T(fsync_of_a_directory), T(fsync_is_bounded),
+        T(writes_do_not_wait_for_the_journal), T(nothing_goes_out_unsynced), T(fsync_of_a_directory), T(fsync_outlives_a_lost_request), T(fsync_is_bounded),
         T(foreign_upload_is_kept), T(resumed_with_its_part_size), T(resumed_over_another_part), T(md5_of_copies),
         T(same_bytes_again), T(headers_of_copies), T(marker_before_the_last_child), T(full_after_a_pause), T(copies_of_local_bytes_are_short),
         T(renamed_without_a_provider),
