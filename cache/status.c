@@ -353,6 +353,12 @@ int cache_discard(struct cache *c, const struct cscope *s, unsigned *ret_n)
                 continue;
             }
             bool failed = (k->state == FS_BLOCKED || k->state == FS_CONFLICT) && k->x == NULL;
+            if (failed && k->carries != NULL && !k->want_absent) {
+                k->carries->lost = true; /* only that has failed, and not what is under the name now */
+                stream_abandon(c, k->carries);
+                ++*ret_n;
+                continue;
+            }
             if (failed) {
                 key_event(c, k, FE_DISCARD, "operator");
                 k->want_absent = false;
@@ -360,7 +366,11 @@ int cache_discard(struct cache *c, const struct cscope *s, unsigned *ret_n)
                 struct cfile *gone = k->carries != NULL ? k->carries : k->file;
                 if (gone != NULL && gone->carrier != NULL) {
                     gone->lost = gone->lost || gone->carrier == k; /* under its new name: without its upload */
-                    stream_let_go(c, gone);
+                    if (gone->carrier->want_absent) {
+                        stream_let_go(c, gone); /* whose failure is discarded in its turn */
+                    } else {
+                        stream_abandon(c, gone);
+                    }
                 }
                 key_forget_file(c, k);
                 if (k->up.id != NULL) {
