@@ -1,7 +1,7 @@
 #!/bin/bash
 # Files that are open for long: nothing of them is published before it is written, and larger ones than the spool can be renamed
 # while they are on their way.
-# timeout: 400
+# timeout: 150
 . "$(dirname "$0")/../lib/lib.sh"
 need_fuse
 start_cos
