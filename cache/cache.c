@@ -214,6 +214,7 @@ static void cache_free(struct cache *c)
                     extent_source_unref(fs[j]->base);
                     extent_fini(&fs[j]->map);
                     extent_fini(&fs[j]->kept_map);
+                    extent_fini(&fs[j]->turned_away);
                     kv_fini(&fs[j]->meta);
                     free(fs[j]);
                 }
@@ -566,7 +567,11 @@ void cache_interrupt(struct cache *c, struct creq *r)
 {
     cache_lock(c);
     /* Where a request may be parked for long: for room in the spool, at a slot's fsync, at a listing. The rest end by time-outs. */
-    struct creq **pp = waiter_link(&c->space_waiters, r);
+    if (room_interrupt(c, r)) {
+        cache_unlock(c);
+        return;
+    }
+    struct creq *none = NULL, **pp = &none;
     for (struct ckey *k = c->dirty_head; *pp == NULL && k != NULL; k = k->dirty_next) {
         pp = waiter_link(&k->fsync_waiters, r);
     }

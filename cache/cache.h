@@ -107,6 +107,7 @@ struct creq {
     uint64_t size;
     const void *data;         /* in: write; out: read, getxattr, listxattr, readlink: valid until done returns */
     uint64_t done_bytes;      /* out: bytes read, written, copied */
+    bool read_ahead;          /* in: read: nobody needs it yet, and who does asks again: it may end with -EAGAIN, but only once */
     /* private to the cache while the request is lent */
     struct creq *next;
     void *priv;

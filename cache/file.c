@@ -458,8 +458,9 @@ void file_seal(struct cache *c, struct cfile *f, struct creq *r)
         key_event(c, k, FE_RETRY, "new content");
         err_clear(&k->err);
     }
+    bool at_once = room_sealed(c, f);
     if (k->state != FS_UNKNOWN) {
-        key_due(c, k, k->hurry ? f->sealed_ns : f->sealed_ns + (int64_t)c->opt.writeback_delay_ms * 1000000LL);
+        key_due(c, k, k->hurry || at_once ? f->sealed_ns : f->sealed_ns + (int64_t)c->opt.writeback_delay_ms * 1000000LL);
     }
     if (f->streaming) {
         stream_poke(c, f);
@@ -640,19 +641,6 @@ static void need_spool(struct cache *c, struct cfile *f)
     }
 }
 
-/* The bytes are stored; only the reply waits for room (rules F1). */
-static void end_when_room(struct cache *c, struct creq *r, int status)
-{
-    if (status != 0 || !spool_high(c->spool)) {
-        creq_end_locked(c, r, status);
-        return;
-    }
-    r->deadline_ns = time_mono_ns() + (int64_t)c->opt.wait_timeout_ms * 1000000LL;
-    r->next = c->space_waiters;
-    c->space_waiters = r;
-    cache_kick_locked(c);
-}
-
 static void write_run(struct cache *c, struct fchange *ch)
 {
     struct creq *r = ch->r;
@@ -724,11 +712,11 @@ static void write_run(struct cache *c, struct fchange *ch)
     } else {
         r->done_bytes = (uint64_t)n; /* truncated away meanwhile */
     }
-    file_unref(c, f);
     if (status == 0) {
-        stream_consider(c, f);
+        stream_consider(c, f, false);
     }
-    end_when_room(c, r, status);
+    room_end(c, r, f, status);
+    file_unref(c, f);
     cache_unlock(c);
     free(ch->copy);
     free(ch);
@@ -890,9 +878,9 @@ static void copy_run(struct cache *c, struct fchange *ch)
         }
     }
     r->done_bytes = got > 0 ? (uint64_t)got : 0;
+    room_end(c, r, dst, got < 0 ? (int)got : 0);
     file_unref(c, src);
     file_unref(c, dst);
-    end_when_room(c, r, got < 0 ? (int)got : 0);
     cache_unlock(c);
     free(ch);
 }

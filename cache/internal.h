@@ -63,10 +63,12 @@ struct cident {
     struct errinfo pause_err;  /* why; class NONE: not paused */
     const struct xfer *probe;  /* the one transfer that tries whether the pause may end */
     unsigned n_dirty; /* of its slots on the dirty list */
-    unsigned in_flight_small, in_flight_big;
+    unsigned in_flight_small, in_flight_big, streams;
     /* prefetch.c */
     struct walk_now walks[WALK_KINDS];
     unsigned reads_ahead, lists_ahead; /* under way */
+    unsigned reads_waiting; /* reader.c: of those that the kernel may count */
+    int64_t read_moved_ns;  /* when one last got its bytes, or the first began to wait; monotonic */
 };
 
 struct cache_remote {
@@ -133,6 +135,7 @@ struct cfile {
     /* reading */
     struct chunk *chunks;
     uint64_t ra_next, ra_window;
+    struct extent_map turned_away; /* LOCAL: reads of that failed, and may come again: those are not turned away */
     struct cfile *lru_prev, *lru_next; /* files with spool_clean */
 };
 
@@ -274,6 +277,17 @@ struct cdirnode {
     char prefix[];
 };
 
+/* room.c */
+struct room {
+    struct creq *waiters;  /* writes that are stored, replies that wait: the longest first */
+    uint64_t waiting;      /* their bytes */
+    bool high;             /* little room was left, when last looked at */
+    int64_t high_ns;       /* since when the scheduler has found so; 0 = it has not */
+    uint64_t turn;         /* the spool id of the file that may use what is left; 0 = none */
+    int64_t turn_ns;       /* when it last did */
+    int64_t turn_began_ns, let_go_ns, refused_ns, pressed_ns;
+};
+
 struct cache {
     struct mutex lock;
     struct cond sched_cond; /* scheduler: something became due */
@@ -308,7 +322,7 @@ struct cache {
     struct creq *ready, **ready_tail; /* ended under the lock, answered by cache_unlock */
     bool help; /* cache_unlock calls journal_help */
     struct creq *stale_reads;         /* their version is being replaced by our own commit: tried again when it is known */
-    struct creq *space_waiters;       /* writes stored, reply held until the spool has room */
+    struct room room;
     int64_t bw_free_ns;     /* bwlimit: when the next body may go */
     uint64_t mem_used;                /* upload buffers and read chunks */
     struct xfer *mem_waiters, **mem_waiters_tail;
@@ -323,7 +337,6 @@ struct cache {
     unsigned async; /* listings, stats, chunks in flight: close waits for them */
     struct cond idle_cond;
     int64_t last_progress_ns;
-    int64_t full_ns;        /* since when the scheduler has found the spool full; 0 = it is not */
     bool power_lost; /* another boot since the journal was last open (rules C5) */
     bool sync_wanted;        /* a deletion waits for a sync of the spool */
     int64_t spool_synced_ns; /* wall: what was sealed before it is on disk; as the journal has it */
@@ -510,6 +523,7 @@ int meta_value_decode(const char *s, struct buf *out);
 void reader_read(struct cache *c, struct creq *r, struct cfile *f);
 void reader_drop(struct cache *c, struct cfile *f); /* idle chunks of the file */
 void reader_stale(struct cache *c); /* tries stale_reads again; locked */
+void reader_hung(struct cache *c);  /* once a second: read-ahead that waits for a remote which does not answer; locked */
 /* A small object in one piece, for who opens it next. False: not now, there is no room or enough under way. */
 bool reader_fetch_ahead(struct cache *c, struct cident *id, struct extent_source *src);
 void reader_forget_ahead(struct cache *c, int64_t before_ns); /* what came before that and nobody read */
@@ -539,7 +553,8 @@ bool orphans_busy(const struct cache *c); /* aborts that have not failed yet */
 int orphans_load(struct cache *c);
 void orphans_free(struct cache *c);
 /* ---- stream.c: files larger than the spool, finished parts go out while the file is written (rules C8). All locked. ---- */
-void stream_consider(struct cache *c, struct cfile *f); /* it grew: start streaming, or send what is complete */
+/* It grew: start streaming, or send what is complete. `waits`: its writer waits for room, and one part is enough. */
+void stream_consider(struct cache *c, struct cfile *f, bool waits);
 void stream_poke(struct cache *c, struct cfile *f);     /* it was sealed */
 bool stream_is_sent(const struct cfile *f);             /* its commit is out: no byte can be added until it is decided */
 /* What the slot's transfers are about now: what it carries, else its content; NULL: its absence. */
@@ -554,6 +569,16 @@ void stream_landed(struct cache *c, struct ckey *k, struct jtx *tx);
 
 /* ---- sched.c ---- */
 void *sched_main(void *arg);
+void sched_evict(struct cache *c, size_t keep); /* clean bytes go, but for so many files */
+
+/* ---- room.c. All locked. ---- */
+/* The write r of f is stored, or has failed: answered at once, or when there is room. */
+void room_end(struct cache *c, struct creq *r, struct cfile *f, int status);
+bool room_interrupt(struct cache *c, const struct creq *r); /* false: it does not wait here */
+bool room_sealed(struct cache *c, const struct cfile *f);   /* whether its upload is wanted at once */
+bool room_comes_of(const struct ckey *k); /* its transfer frees bytes of the spool */
+uint64_t room_part(const struct cache *c, const struct cident *id); /* the first part of a stream */
+void room_tick(struct cache *c, int64_t now);
 
 /* ---- recover.c ---- */
 int recover_load(struct cache *c, struct errinfo *reterr);

@@ -733,6 +733,7 @@ void file_unref(struct cache *c, struct cfile *f)
     extent_source_unref(f->base);
     extent_fini(&f->map);
     extent_fini(&f->kept_map);
+    extent_fini(&f->turned_away);
     kv_fini(&f->meta);
     free(f);
 }

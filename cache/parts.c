@@ -876,7 +876,7 @@ void parts_begin(struct xfer *x)
     struct cupload *up = &x->k->up;
     if (x->stream) {
         x->plan.action = PLAN_MULTIPART;
-        x->plan.part_size = plan_stream_part(1, x->id->conf->part_size, &x->id->limits, c->opt.memory / 4);
+        x->plan.part_size = room_part(c, x->id);
         x->plan.md5 = x->id->conf->file_md5 != CONF_MD5_OFF ? PLAN_MD5_AFTER : PLAN_MD5_NONE;
         kv_set(&x->meta, "meta-md5", NULL);
         stream_tag(x, tag);

@@ -5,7 +5,12 @@
  * budget: at the bound the least recently used idle one goes, and a reader that finds none idle still gets the one it
  * waits for. A read that needs a chunk is parked at it.
  *
- * Chunks of files nobody has opened yet (prefetch.c) are found by key and version; the first read of the file takes them over. */
+ * Chunks of files nobody has opened yet (prefetch.c) are found by key and version; the first read of the file takes them over.
+ *
+ * The kernel lets 1,024 requests be outstanding that nobody needs at once, of all remotes together, and holds back everybody's
+ * beyond that: reads as well as releases. Those of a remote that does not answer must not fill that number (rules F2). So too
+ * many of them are turned away. The kernel takes the pages of a read-ahead that failed as not read: who comes to need one asks for
+ * it alone, in a request that does not count. */
 #include "internal.h"
 
 #include <errno.h>
@@ -19,6 +24,9 @@
 #define CHUNK_MAX (8u << 20)
 #define AHEAD_MAX (64u << 20)
 #define AHEAD_FILES 4096u
+
+#define HUNG_NS 2000000000LL /* a remote of which no read has got on for so long */
+#define HUNG_READS 512u      /* of such remotes together; the kernel slows down at 768 */
 
 /* Bytes of a chunk, of the replies that are made from them, or of one read alone. */
 struct shared {
@@ -207,6 +215,99 @@ void reader_forget_ahead(struct cache *c, int64_t before_ns)
 }
 
 static void reading_step(struct cache *c, struct reading *rd);
+static void reading_end(struct cache *c, struct reading *rd, int status);
+
+static bool is_hung(const struct cident *id, int64_t now)
+{
+    return id->reads_waiting > 0 && now - id->read_moved_ns >= HUNG_NS;
+}
+
+static unsigned hung_reads(const struct cache *c, int64_t now)
+{
+    unsigned n = 0;
+    for (const struct cident *id = c->idents; id != NULL; id = id->next) {
+        n += is_hung(id, now) ? id->reads_waiting : 0;
+    }
+    return n;
+}
+
+/* A read that fails may come again from who needs the bytes. */
+static void remember_failed(struct cfile *f, const struct creq *r)
+{
+    (void)extent_set(&f->turned_away, r->offset, r->size, EXT_LOCAL, NULL, 0);
+}
+
+static bool has_failed(const struct cfile *f, const struct creq *r)
+{
+    const struct extent_map *m = &f->turned_away;
+    const struct extent *e = extent_find(m, r->offset);
+    while (e != NULL && e->off < r->offset + r->size) {
+        if (e->kind == EXT_LOCAL) {
+            return true;
+        }
+        e = extent_find(m, e->off + e->len);
+    }
+    return false;
+}
+
+/* False: it has to wait. True: it has ended. */
+static bool turn_away(struct cache *c, struct reading *rd)
+{
+    if (!rd->r->read_ahead || has_failed(rd->f, rd->r)) {
+        return false;
+    }
+    remember_failed(rd->f, rd->r);
+    reading_end(c, rd, -EAGAIN);
+    return true;
+}
+
+/* A read that would have to wait for a remote: true when it has ended instead. */
+static bool one_too_many(struct cache *c, const struct extent_source *src, struct reading *rd)
+{
+    const struct cident *id = ident_find(c, src->remote);
+    int64_t now = time_mono_ns();
+    return id != NULL && is_hung(id, now) && hung_reads(c, now) >= HUNG_READS && turn_away(c, rd);
+}
+
+static void chunk_wait(struct cache *c, struct chunk *k, struct reading *rd)
+{
+    struct cident *id = ident_find(c, k->src->remote);
+    struct creq *r = rd->r;
+    r->kind = id != NULL && !(r->read_ahead && has_failed(rd->f, r)); /* the kernel counts it; a page alone may be either */
+    if (r->kind && id->reads_waiting++ == 0) {
+        id->read_moved_ns = time_mono_ns();
+    }
+    r->next = k->waiters;
+    r->priv = rd;
+    k->waiters = r;
+}
+
+/* What has come since the kernel's number was full waits in the kernel: the newest of ours go first, down to the bound. */
+void reader_hung(struct cache *c)
+{
+    mutex_assert_held(&c->lock);
+    int64_t now = time_mono_ns();
+    unsigned n = hung_reads(c, now), before = n;
+    for (struct chunk *k = n > HUNG_READS ? c->chunk_tail : NULL; k != NULL && n > HUNG_READS; k = k->lru_prev) {
+        struct cident *id = ident_find(c, k->src->remote);
+        struct creq **pp = &k->waiters;
+        while (id != NULL && is_hung(id, now) && *pp != NULL && n > HUNG_READS) {
+            struct creq *next = (*pp)->next;
+            if (turn_away(c, (*pp)->priv)) {
+                *pp = next;
+                id->reads_waiting--;
+                n--;
+            } else {
+                pp = &(*pp)->next;
+            }
+        }
+    }
+    if (n < before) {
+        log_limited(LOG_LEVEL_WARN, "read", "hung", 60000,
+                    "event=hung reads=%u: a server does not answer; %u reads ahead of what is needed are given up, to keep other remotes going",
+                    before, before - n);
+    }
+}
 
 #define STALE_TRIES 1000 /* one a scheduler round, 2 ms at least */
 
@@ -255,8 +356,14 @@ static void fetch_done(struct be_op *op)
     struct creq *waiters = k->waiters, *next;
     k->waiters = NULL;
     struct creq *again = NULL;
+    if (!k->failed && id != NULL) {
+        id->read_moved_ns = k->ready_ns;
+    }
     for (struct creq *r = waiters; r != NULL; r = next) {
         next = r->next;
+        if (r->kind) {
+            id->reads_waiting--;
+        }
         if (k->failed && k->early) {
             r->next = again; /* the guess failed; now somebody wants it */
             again = r;
@@ -266,6 +373,7 @@ static void fetch_done(struct be_op *op)
             cache_kick_locked(c);
         } else if (k->failed) {
             struct reading *rd = r->priv;
+            remember_failed(rd->f, r);
             shared_unref(rd->buf);
             file_unref(c, rd->f);
             free(rd);
@@ -537,6 +645,9 @@ static void reading_step(struct cache *c, struct reading *rd)
                     prefetch_read(c, f->at);
                 }
             }
+            if ((k == NULL || !k->ready) && one_too_many(c, src, rd)) {
+                return;
+            }
             if (k == NULL) {
                 bool sequential = pos == 0 || (f->ra_next != 0 && pos <= f->ra_next && pos + CHUNK_MAX >= f->ra_next);
                 if (sequential) {
@@ -550,12 +661,10 @@ static void reading_step(struct cache *c, struct reading *rd)
                 f->ra_window = MIN(f->ra_window * 2, (uint64_t)CHUNK_MAX);
             }
             if (!k->ready) {
-                r->next = k->waiters;
-                r->priv = rd;
-                k->waiters = r;
                 if (pos > 0) {
                     read_ahead(c, f, pos);
                 }
+                chunk_wait(c, k, rd);
                 return;
             }
             n = MIN(n, k->src_off + k->len - so);

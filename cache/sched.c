@@ -121,32 +121,37 @@ static bool startable(struct cache *c, struct ckey *k, int64_t now, int64_t *ret
 static bool all_full(const struct cache *c)
 {
     for (const struct cident *id = c->idents; id != NULL; id = id->next) {
-        if (id->be != NULL && id->n_dirty > id->in_flight_small + id->in_flight_big && !small_lane_full(id)) {
+        if (id->be != NULL && id->n_dirty > id->in_flight_small + id->in_flight_big + id->streams && !small_lane_full(id)) {
             return false;
         }
     }
     return true;
 }
 
-/* Starts what may start, the oldest first. Not `all`: until the lanes are full. Returns when to look again, and in *ret_pause_ns
- * how long not to. */
+/* Starts what may start, the oldest first; where there is little room, of what makes some before all else. Not `all`: until the
+ * lanes are full. Returns when to look again, and in *ret_pause_ns how long not to. */
 static int64_t scan(struct cache *c, int64_t now, bool all, int64_t *ret_pause_ns)
 {
     int64_t wait = now + TICK_NS, looked_at = 0;
-    struct ckey *next;
-    for (struct ckey *k = c->dirty_head; k != NULL; k = next) {
-        next = k->dirty_next;
-        looked_at++;
-        if (startable(c, k, now, &wait)) {
-            k->pins++; /* starting one may end another; the list may change, this slot may not go */
-            xfer_start(c, k);
-            k->pins--;
+    for (bool rest = !c->room.high;; rest = true) {
+        struct ckey *next;
+        for (struct ckey *k = c->dirty_head; k != NULL; k = next) {
+            next = k->dirty_next;
+            looked_at++;
+            if ((rest || room_comes_of(k)) && startable(c, k, now, &wait)) {
+                k->pins++; /* starting one may end another; the list may change, this slot may not go */
+                xfer_start(c, k);
+                k->pins--;
+            }
+            if (c->active_xfers >= ACTIVE_MAX) {
+                break;
+            }
+            if (!all && k->x == NULL && all_full(c)) {
+                wait = MIN(wait, now + SCAN_ALL_NS);
+                break;
+            }
         }
-        if (c->active_xfers >= ACTIVE_MAX) {
-            break;
-        }
-        if (!all && k->x == NULL && all_full(c)) {
-            wait = MIN(wait, now + SCAN_ALL_NS);
+        if (rest) {
             break;
         }
     }
@@ -154,8 +159,7 @@ static int64_t scan(struct cache *c, int64_t now, bool all, int64_t *ret_pause_n
     return wait;
 }
 
-/* Clean bytes are only a cache: they go first. */
-static void make_room(struct cache *c, size_t keep)
+void sched_evict(struct cache *c, size_t keep)
 {
     struct cfile *next;
     for (struct cfile *f = c->lru_head; f != NULL && c->n_lru > keep; f = next) {
@@ -163,35 +167,6 @@ static void make_room(struct cache *c, size_t keep)
         if (f->io_users == 0 && f->base != NULL && f->parked == NULL) {
             file_evict(c, f);
         }
-    }
-}
-
-static void space(struct cache *c, int64_t now)
-{
-    bool high = spool_high(c->spool);
-    if (high) {
-        make_room(c, 0);
-        for (struct ckey *k = c->dirty_head; k != NULL; k = k->dirty_next) {
-            if (k->file != NULL && !k->file->sealed && !k->want_absent) {
-                stream_consider(c, k->file);
-            } else if (k->due_ns > now && k->tries == 0 && k->state == FS_DIRTY && k->file != NULL && k->file->sealed) {
-                k->due_ns = now; /* pressure */
-            }
-        }
-    }
-    /* What could make room has only now been told to: an idle hour before is no sign that nothing goes on. */
-    c->full_ns = !high ? 0 : c->full_ns == 0 ? now : c->full_ns;
-    bool stuck = high && c->active_xfers == 0 && c->lru_head == NULL &&
-                 now - MAX(c->last_progress_ns, c->full_ns) > 10 * TICK_NS;
-    struct creq **pp = &c->space_waiters;
-    while (*pp != NULL) {
-        struct creq *r = *pp;
-        if (high && !stuck && r->deadline_ns > now) {
-            pp = &r->next;
-            continue;
-        }
-        *pp = r->next;
-        creq_end_locked(c, r, high ? -ENOSPC : 0);
     }
 }
 
@@ -295,7 +270,7 @@ void *sched_main(void *arg)
         int64_t wait = scan(c, now, all, &pause);
         next_scan = now + pause;
         next_all = all ? now + MAX(SCAN_ALL_NS, pause) : next_all;
-        space(c, now);
+        room_tick(c, now);
         reader_stale(c);
         wait = MIN(wait, sync_for_deletions(c, now, &next_sync));
         if (c->opt.bwlimit != 0 && c->mem_waiters != NULL) {
@@ -308,8 +283,9 @@ void *sched_main(void *arg)
             next_tick = now + TICK_NS;
             deadlines(c, now);
             sweep(c, &sweep_pos);
-            make_room(c, CLEAN_MAX);
+            sched_evict(c, CLEAN_MAX);
             prefetch_tick(c, now);
+            reader_hung(c);
             block_trim();
             dirs_trim(c);
             orphans_retry(c, now);

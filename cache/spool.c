@@ -68,7 +68,7 @@ struct spool {
     uint64_t used;
 
     bool high;
-    uint64_t fs_free;      /* above the reserve, when last asked */
+    int64_t fs_free;       /* above the reserve, when last asked */
     uint64_t fs_used_then; /* used at that time */
     int64_t fs_asked_ns;   /* monotonic; 0 = never */
 
@@ -688,11 +688,16 @@ uint64_t spool_used(struct spool *s)
     return used;
 }
 
+/* Below zero: others, or we by what waits, have taken some of the tenth that is to stay free. */
+static int64_t room_on(const struct statvfs *v)
+{
+    int64_t reserve = (int64_t)(((uint64_t)v->f_blocks + 9) / 10 * v->f_frsize);
+    return (int64_t)((uint64_t)v->f_bavail * v->f_frsize) - reserve;
+}
+
 uint64_t spool_room(const struct statvfs *v)
 {
-    uint64_t available = (uint64_t)v->f_bavail * v->f_frsize;
-    uint64_t reserve = ((uint64_t)v->f_blocks + 9) / 10 * v->f_frsize;
-    return available > reserve ? available - reserve : 0;
+    return (uint64_t)MAX(room_on(v), 0);
 }
 
 int spool_look(const char *dir, int (*fn)(void *ctx, uint64_t id, uint64_t size, uint64_t bytes), void *ctx)
@@ -717,46 +722,45 @@ int spool_look(const char *dir, int (*fn)(void *ctx, uint64_t id, uint64_t size,
 }
 
 /* Between two looks at the file system our own growth is taken off what was free then. */
-static uint64_t space_locked(struct spool *s)
+static uint64_t space_locked(struct spool *s, uint64_t waiting)
 {
     int64_t now = time_mono_ns();
     if (s->fs_asked_ns == 0 || now - s->fs_asked_ns >= STATVFS_INTERVAL_NS) {
         struct statvfs v;
         if (fstatvfs(s->dir_fd, &v) == 0) {
-            s->fs_free = spool_room(&v);
+            s->fs_free = room_on(&v);
             s->fs_used_then = s->used;
             s->fs_asked_ns = now;
         }
     }
-    uint64_t by_size = s->cache_size > s->used ? s->cache_size - s->used : 0;
-    uint64_t by_disk = s->fs_free;
-    if (s->used > s->fs_used_then) {
-        uint64_t grown = s->used - s->fs_used_then;
-        by_disk = by_disk > grown ? by_disk - grown : 0;
-    }
-    return MIN(by_size, by_disk);
+    int64_t grown = (int64_t)s->used - (int64_t)s->fs_used_then;
+    int64_t by_disk = s->fs_free + (int64_t)waiting - MAX(grown, 0);
+    uint64_t by_size = s->cache_size + waiting > s->used ? s->cache_size + waiting - s->used : 0;
+    return MIN(by_size, (uint64_t)MAX(by_disk, 0));
 }
 
-uint64_t spool_space(struct spool *s)
+uint64_t spool_space(struct spool *s, uint64_t waiting)
 {
     CHECK_MAGIC(s, SPOOL_MAGIC);
     mutex_lock(&s->lock);
-    uint64_t space = space_locked(s);
+    uint64_t space = space_locked(s, waiting);
     mutex_unlock(&s->lock);
     return space;
 }
 
-bool spool_high(struct spool *s)
+bool spool_high(struct spool *s, uint64_t waiting, uint64_t reserve)
 {
     CHECK_MAGIC(s, SPOOL_MAGIC);
     mutex_lock(&s->lock);
-    uint64_t space = space_locked(s);
-    uint64_t margin = MIN((s->used + space) / 16, HIGH_MARGIN_MAX);
-    /* "Not above" also covers no room at all, where the margin is 0. */
+    uint64_t space = space_locked(s, waiting);
+    uint64_t whole = s->used - MIN(waiting, s->used) + space;
+    uint64_t margin = MIN(whole / 16, HIGH_MARGIN_MAX);
+    uint64_t low = MAX(margin, MIN(reserve, whole / 2));
+    /* "Not above" also covers no room at all, where all of these are 0. */
     if (s->high) {
-        s->high = space <= 2 * margin;
+        s->high = space <= low + margin;
     } else {
-        s->high = space == 0 || space < margin;
+        s->high = space == 0 || space < low;
     }
     bool high = s->high;
     mutex_unlock(&s->lock);

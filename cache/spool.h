@@ -59,11 +59,12 @@ struct statvfs;
 uint64_t spool_room(const struct statvfs *v);
 
 uint64_t spool_used(struct spool *s); /* bytes on disk, as the file system counts blocks */
-/* How many more bytes may be written: within cache_size, and leaving 10 % of the file system free. 0 = none. Cheap. */
-uint64_t spool_space(struct spool *s);
-/* Little space is left: writers are to wait. Comes on below 1/16 of the whole (at most 256 MiB), goes off above twice
- * that. */
-bool spool_high(struct spool *s);
+/* How many more bytes may be written: within cache_size, and leaving 10 % of the file system free. 0 = none. Cheap. `waiting`
+ * of the bytes that are there do not count: their writers wait for room. */
+uint64_t spool_space(struct spool *s, uint64_t waiting);
+/* Little space is left, counted so: writers are to wait. Comes on below 1/16 of the whole (at most 256 MiB), or below `reserve`
+ * where that is more (at most half of the whole); goes off at the sixteenth above that. */
+bool spool_high(struct spool *s, uint64_t waiting, uint64_t reserve);
 
 /* Call once a second or so, on a thread that may block: runs syncfs every 5 s, or now when somebody waits for it. Returns a
  * wall-clock time: everything written, and every file made, by calls that returned before it is on disk; 0 = nothing yet. It

@@ -240,7 +240,7 @@ int cache_status(struct cache *c, const struct cscope *s, struct buf *ret_json)
     json_object_set_new(root, "journal", json_string(failed ? "failed" : full ? "full" : "ok"));
     if (c->spool != NULL) {
         json_object_set_new(root, "spool", json_pack("{s:I, s:I, s:I}", "used", (json_int_t)spool_used(c->spool), "space",
-                                                     (json_int_t)spool_space(c->spool), "files",
+                                                     (json_int_t)spool_space(c->spool, 0), "files",
                                                      (json_int_t)spool_files(c->spool)));
     }
     char *text = json_dumps(root, JSON_INDENT(2) | JSON_PRESERVE_ORDER);

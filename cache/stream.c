@@ -34,7 +34,7 @@ static struct ckey *slot_of(const struct cfile *f)
     return f->carrier != NULL ? f->carrier : f->at;
 }
 
-void stream_consider(struct cache *c, struct cfile *f)
+void stream_consider(struct cache *c, struct cfile *f, bool waits)
 {
     mutex_assert_held(&c->lock);
     struct ckey *k = slot_of(f);
@@ -51,8 +51,14 @@ void stream_consider(struct cache *c, struct cfile *f)
     }
     uint64_t local = extent_bytes(&f->map, EXT_LOCAL);
     if (!(k->ident->caps & BE_CAP_MULTIPART) || k->state != FS_DIRTY || k->x != NULL || k->carries != NULL ||
-        local != f->map.size || f->sealed || local < 4 * k->ident->conf->part_size ||
-        (local < c->opt.cache_size / 4 && spool_space(c->spool) > c->opt.cache_size / 2)) {
+        local != f->map.size || f->sealed) {
+        return;
+    }
+    /* Who has gone back once may do so again, to what would be sent. */
+    bool part = waits && f->hash_ok && local >= room_part(c, k->ident);
+    bool large = local >= 4 * k->ident->conf->part_size &&
+                 (local >= c->opt.cache_size / 4 || spool_space(c->spool, 0) <= c->opt.cache_size / 2);
+    if (!part && !large) {
         return;
     }
     f->streaming = true;

@@ -124,6 +124,12 @@ static void memory_unwait(struct xfer *x)
     x->mem_waiting = false;
 }
 
+/* Where it counts. A stream takes nobody's place: it may wait for its writer for ever, and that one for room. */
+static unsigned *lane_of(const struct xfer *x)
+{
+    return x->stream ? &x->id->streams : x->big ? &x->id->in_flight_big : &x->id->in_flight_small;
+}
+
 /* Takes the transfer off its slot. Locked; x is gone after it. */
 static void xfer_end(struct xfer *x)
 {
@@ -137,11 +143,7 @@ static void xfer_end(struct xfer *x)
     pause_ends(x);
     k->pins--;
     c->active_xfers--;
-    if (x->big) {
-        x->id->in_flight_big--;
-    } else {
-        x->id->in_flight_small--;
-    }
+    --*lane_of(x);
     if (x->mem > 0) {
         memory_give(c, x->mem);
     }
@@ -411,11 +413,7 @@ void xfer_start(struct cache *c, struct ckey *k)
     pause_begins(x);
     k->pins++;
     c->active_xfers++;
-    if (x->big) {
-        x->id->in_flight_big++;
-    } else {
-        x->id->in_flight_small++;
-    }
+    ++*lane_of(x);
     cache_async_begin_locked(c);
     if (!x->resolving) {
         key_event(c, k, FE_START, "due");

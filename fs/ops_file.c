@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "fop.h"
 
@@ -195,6 +196,9 @@ void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse
     struct fop *op = file_op(req, ino, fh, read_done);
     op->r.offset = (uint64_t)off;
     op->r.size = size;
+    /* What the kernel needs of the page cache at once it asks for page by page, or again after its
+     * read-ahead has failed. */
+    op->r.read_ahead = (fi->flags & O_DIRECT) == 0 && size > (size_t)getpagesize();
     fop_begin(op);
     cache_read(op->fs->cache, &op->r, fh->handle);
 }

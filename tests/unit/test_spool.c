@@ -329,13 +329,13 @@ static void test_space(void **state)
     CLEANUP(mem_freep) char *in = mem_zalloc(STEP);
     fill(in, STEP, 4);
     assert_int_equal(spool_create(s, 1), 0);
-    uint64_t last = spool_space(s);
+    uint64_t last = spool_space(s, 0);
     assert_int_equal(last, SIZE);
-    assert_false(spool_high(s));
+    assert_false(spool_high(s, 0, 0));
     unsigned steps = 0;
-    while (!spool_high(s) && steps < 100) {
+    while (!spool_high(s, 0, 0) && steps < 100) {
         assert_int_equal(spool_write(s, 1, in, STEP, (uint64_t)STEP * steps++), 0);
-        uint64_t now = spool_space(s);
+        uint64_t now = spool_space(s, 0);
         assert_true(now < last);
         last = now;
     }
@@ -344,17 +344,17 @@ static void test_space(void **state)
     for (int i = 0; i < 4; i++) {
         assert_int_equal(spool_write(s, 1, in, STEP, (uint64_t)STEP * steps++), 0);
     }
-    assert_int_equal(spool_space(s), 0);
-    assert_true(spool_high(s));
+    assert_int_equal(spool_space(s, 0), 0);
+    assert_true(spool_high(s, 0, 0));
     /* And it stays high until there is clearly room. */
     assert_int_equal(spool_truncate(s, 1, SIZE - 80 * 1024), 0);
-    assert_true(spool_high(s));
+    assert_true(spool_high(s, 0, 0));
     assert_int_equal(spool_truncate(s, 1, SIZE / 2), 0);
-    assert_false(spool_high(s));
+    assert_false(spool_high(s, 0, 0));
     spool_close(s);
     /* What was there before counts. */
     s = open_ok(*state, SIZE, 0);
-    assert_true(spool_space(s) <= SIZE / 2);
+    assert_true(spool_space(s, 0) <= SIZE / 2);
     spool_close(s);
 }
 
@@ -371,18 +371,18 @@ static void full_child(const char *dir)
     fill(in, STEP, 5);
     assert_int_equal(spool_create(s, 1), 0);
     /* A tenth of the file system is left alone. */
-    uint64_t space = spool_space(s);
+    uint64_t space = spool_space(s, 0);
     assert_true(space <= (4 << 20) / 10 * 9 && space > (4 << 20) / 10 * 8);
     uint64_t off = 0;
     int err;
     bool high_in_time = false;
     while ((err = spool_write(s, 1, in, STEP, off)) == 0) {
         off += STEP;
-        high_in_time = high_in_time || (spool_high(s) && off < (4 << 20) / 10 * 9);
+        high_in_time = high_in_time || (spool_high(s, 0, 0) && off < (4 << 20) / 10 * 9);
     }
     assert_int_equal(err, -ENOSPC);
     assert_true(high_in_time);
-    assert_int_equal(spool_space(s), 0);
+    assert_int_equal(spool_space(s, 0), 0);
     /* What was written before is whole; the failed write may have left a part. */
     char *out = mem_zalloc(STEP);
     for (uint64_t at = 0; at < off; at += STEP) {
@@ -394,7 +394,7 @@ static void full_child(const char *dir)
     assert_int_equal(spool_remove(s, 2), 0);
     assert_int_equal(spool_punch(s, 1, 0, off / 2), 0);
     (void)usleep(60000); /* the file system is asked again */
-    assert_true(spool_space(s) > 0);
+    assert_true(spool_space(s, 0) > 0);
     assert_int_equal(spool_write(s, 1, in, STEP, 0), 0);
     assert_int_equal(spool_remove(s, 1), 0);
     assert_int_equal(spool_used(s), 0);
@@ -480,7 +480,7 @@ static void *work(void *arg)
             break;
         case 4:
             (void)spool_syncfs_tick(w->s, false);
-            (void)spool_high(w->s);
+            (void)spool_high(w->s, 0, 0);
             break;
         default:
             err = spool_write(w->s, id, bytes, sizeof(bytes), (r >> 20) % 8 * 512);
