@@ -763,6 +763,7 @@ static void accepted(struct xfer *x)
          * twice. */
         k->settle_ns = k->base.seen_ns + (int64_t)x->id->conf->request_timeout_ms * 1000000LL;
     }
+    bool overtaken = x->time_set && dir_time_changed(c, k);
     k->changed_ns = k->base.seen_ns;
     if (x->absent) {
         jtx_ledger_delete(tx, x->id->id, k->key);
@@ -811,7 +812,8 @@ static void accepted(struct xfer *x)
         }
         /* Once: what comes to be in the directory after that changes its time as it should. */
         int64_t never = INT64_MAX;
-        bool time_later = same && x->time_set && !x->time_again && dir_time_changes(c, k, k->base.seen_ns, &never);
+        bool time_later = same && x->time_set && !x->time_again &&
+                          (overtaken || dir_time_changes(c, k, k->base.seen_ns, &never));
         bool meta_later = same && (md5_later || (x->stream && x->f->meta_explicit) || x->meta_stale || time_later);
         if (meta_later) {
             /* Complete but for its MD5 attribute, for what changed while it streamed, or for a time that will be overwritten:

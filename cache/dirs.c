@@ -279,6 +279,12 @@ bool dir_time_changes(struct cache *c, struct ckey *marker, int64_t now_ns, int6
     return left > 0;
 }
 
+bool dir_time_changed(struct cache *c, const struct ckey *marker)
+{
+    const struct cdirnode *d = dir_find(c, marker->ident, marker->key, marker->key_len);
+    return d != NULL && d->settled_ns >= marker->changed_ns;
+}
+
 void dir_note(struct cache *c, struct cident *id, const char *key, const struct cattr *attr, const struct cver *v,
               bool gone)
 {

@@ -457,6 +457,8 @@ bool key_is_content(const char *key, uint64_t size);
 /* Whether a directory's time, set and stored, is still to be changed by what is on its way into it. What is open, or waits for a
  * remote that refuses us, is not waited for. *ret_wait_ns: when to ask again at the latest. */
 bool dir_time_changes(struct cache *c, struct ckey *marker, int64_t now_ns, int64_t *ret_wait_ns);
+/* Whether something arrived in it or went since the time was set here: which was first at the provider nobody knows. */
+bool dir_time_changed(struct cache *c, const struct ckey *marker);
 /* A directory's name shows in its parents, up to the first that shows it already. */
 void dirs_note_parents(struct cache *c, struct cident *id, const char *prefix);
 bool dir_fresh(struct cache *c, const struct cdirnode *d, int64_t now_ns);
