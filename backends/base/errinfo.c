@@ -113,10 +113,11 @@ void err_fold(struct errinfo *fold, const struct errinfo *attempt)
         return;
     }
     fold->cls = attempt->cls;
-    /* The code belongs to the status it came with; a request id stays useful when the last attempt
-     * got no answer. */
+    /* Status, code and message belong together; a request id stays useful when the last attempt got
+     * no answer. */
     fold->http_status = attempt->http_status;
     memcpy(fold->code, attempt->code, sizeof(fold->code));
+    memcpy(fold->message, attempt->message, sizeof(fold->message));
     if (attempt->request_id[0] != '\0') {
         memcpy(fold->request_id, attempt->request_id, sizeof(fold->request_id));
     }
@@ -124,9 +125,6 @@ void err_fold(struct errinfo *fold, const struct errinfo *attempt)
     /* Sticky: a later attempt that surely did nothing says nothing about an earlier one whose reply
      * was lost. */
     fold->outcome_unknown = fold->outcome_unknown || attempt->outcome_unknown;
-    if (fold->message[0] == '\0') {
-        memcpy(fold->message, attempt->message, sizeof(fold->message));
-    }
     if (ADD_OVERFLOWS(fold->attempts, count, &fold->attempts)) {
         fold->attempts = UINT32_MAX;
     }

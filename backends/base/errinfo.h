@@ -50,8 +50,8 @@ int err_set_errno(struct errinfo *e, int errno_value, const char *fmt, ...)
 
 void err_clear(struct errinfo *e);
 
-/* Folds a later attempt into the first: keeps the first cause's message, takes the last class, status and code, and
- * counts. outcome_unknown stays once set: a later refusal does not settle an earlier lost reply. `fold` starts cleared. */
+/* Folds a later attempt into those before it: takes its class, status, code and message, and counts. outcome_unknown stays
+ * once set: a later refusal does not settle an earlier lost reply. `fold` starts cleared. */
 void err_fold(struct errinfo *fold, const struct errinfo *attempt);
 
 /* One line for people: "403 AccessDenied: message (request id …, 3 attempts)". Returns buf. */

@@ -69,7 +69,7 @@ static void test_fold(void **state)
     assert_int_equal(fold.cls, ERR_THROTTLED);
     assert_int_equal(fold.http_status, 503);
     assert_string_equal(fold.code, "SlowDown");
-    assert_string_equal(fold.message, "reset");
+    assert_string_equal(fold.message, "slow");
     assert_int_equal(fold.retry_after_ms, 7);
     err_fold(&fold, &refused);
     assert_int_equal(fold.attempts, 3);
