@@ -534,9 +534,10 @@ void cache_flush(struct cache *c, struct creq *r, struct chandle *h)
     CHECK_MAGIC(h, CHANDLE_MAGIC);
     cache_lock(c);
     struct cfile *f = h->file;
-    bool fsync = f->wrote_since_flush ? c->opt.close_remote || f->streaming : c->opt.close_remote && f->sealed;
+    bool elsewhere = f->streaming && (extent_has(&f->map, EXT_PART) || stream_is_sent(f));
+    bool fsync = f->wrote_since_flush ? c->opt.close_remote || elsewhere : c->opt.close_remote && f->sealed;
     if (writable(h) && fsync) {
-        cache_unlock(c); /* a file larger than the spool: its bytes are nowhere but in the upload (rules C8) */
+        cache_unlock(c); /* a file larger than the spool: some of its bytes are nowhere but in the upload (rules C8) */
         cache_fsync(c, r, h);
         return;
     }

@@ -132,11 +132,6 @@ static int unlink_one(const char *path, const struct stat *st, int type, struct 
 
 void fx_fini(struct fx *fx)
 {
-    for (unsigned i = 0; i < FX_REMOTES && fx->c != NULL; i++) {
-        if (fx->fault[i] != NULL) {
-            be_fault_clear(fx->fault[i]); /* a test that failed may hold calls, and closing waits for them */
-        }
-    }
     if (fx->c != NULL) {
         cache_close(fx->c);
     }
