@@ -62,6 +62,7 @@ struct reading {
     struct shared *buf; /* ref; all of a chunk's bytes, or what this read gathered from several places; NULL = nothing yet */
     const uint8_t *data; /* in there: where the answer begins */
     uint64_t done;
+    bool counted; /* while it waits: among its remote's reads_waiting */
 };
 
 static struct shared *shared_get(size_t size)
@@ -273,8 +274,8 @@ static void chunk_wait(struct cache *c, struct chunk *k, struct reading *rd)
 {
     struct cident *id = ident_find(c, k->src->remote);
     struct creq *r = rd->r;
-    r->kind = id != NULL && !(r->read_ahead && has_failed(rd->f, r)); /* the kernel counts it; a page alone may be either */
-    if (r->kind && id->reads_waiting++ == 0) {
+    rd->counted = id != NULL && !(r->read_ahead && has_failed(rd->f, r)); /* as the kernel does; a page alone may be either */
+    if (rd->counted && id->reads_waiting++ == 0) {
         id->read_moved_ns = time_mono_ns();
     }
     r->next = k->waiters;
@@ -361,7 +362,7 @@ static void fetch_done(struct be_op *op)
     }
     for (struct creq *r = waiters; r != NULL; r = next) {
         next = r->next;
-        if (r->kind) {
+        if (((struct reading *)r->priv)->counted) {
             id->reads_waiting--;
         }
         if (k->failed && k->early) {

@@ -1,6 +1,6 @@
 /* One thread, the leader, reads requests. What takes microseconds it answers itself and reads on: a program that asks one thing
  * after another, as cp does, then meets one thread that is awake and has everything in its processor's cache. (Threads that all
- * read take turns, and each turn wakes another one: twice the processor time, measured with a file system that does nothing.)
+ * read take turns, and each turn wakes another one: up to twice the processor time where others want the processors, too.)
  * Before it moves many bytes the leader appoints the thread that became idle last, and reads no more.
  *
  * No operation of ours waits (rules F1), but a disk may. So the caller of loop_run watches: a leader that is at the same request

@@ -4,36 +4,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
-#include <stdatomic.h>
-#include <time.h>
 
 #include "mem.h"
+#include "moved_clock.h"
 #include "sync.h"
 
 #define BLOCK 8192u
 #define READS 1024u
 #define MAY_WAIT 512u /* of 1,024 that the kernel lets be outstanding */
-
-static atomic_llong moved_s;
-
-int __real_clock_gettime(clockid_t clock, struct timespec *t);
-int __wrap_clock_gettime(clockid_t clock, struct timespec *t);
-int __wrap_clock_gettime(clockid_t clock, struct timespec *t)
-{
-    int r = __real_clock_gettime(clock, t);
-    t->tv_sec += clock == CLOCK_MONOTONIC ? atomic_load(&moved_s) : 0;
-    return r;
-}
-
-int __real_pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *m, const struct timespec *until);
-int __wrap_pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *m, const struct timespec *until);
-int __wrap_pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *m, const struct timespec *until)
-{
-    struct timespec real = *until;
-    real.tv_sec -= atomic_load(&moved_s);
-    return __real_pthread_cond_timedwait(cond, m, &real);
-}
 
 static atomic_uint answered, given_up, wrong;
 static char content[READS * BLOCK];

@@ -2,37 +2,14 @@
 #include "harness.h"
 
 #include <errno.h>
-#include <pthread.h>
-#include <stdatomic.h>
-#include <time.h>
 
 #include "mem.h"
+#include "moved_clock.h"
 #include "sync.h"
 
 #define SPOOL (4u << 20)
 #define PART (512u << 10)
 #define STEP (16u << 10)
-
-/* Time may be moved on: the clock shows so much more. Whoever waits until a time of this clock wakes by the real one. */
-static atomic_llong moved_s;
-
-int __real_clock_gettime(clockid_t clock, struct timespec *t);
-int __wrap_clock_gettime(clockid_t clock, struct timespec *t);
-int __wrap_clock_gettime(clockid_t clock, struct timespec *t)
-{
-    int r = __real_clock_gettime(clock, t);
-    t->tv_sec += clock == CLOCK_MONOTONIC ? atomic_load(&moved_s) : 0;
-    return r;
-}
-
-int __real_pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *m, const struct timespec *until);
-int __wrap_pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *m, const struct timespec *until);
-int __wrap_pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *m, const struct timespec *until)
-{
-    struct timespec real = *until;
-    real.tv_sec -= atomic_load(&moved_s);
-    return __real_pthread_cond_timedwait(cond, m, &real);
-}
 
 /* A spool of SPOOL bytes before a provider that takes a while; no part is smaller than PART. */
 static int setup(void **state)
