@@ -340,6 +340,7 @@ struct cache {
     bool power_lost; /* another boot since the journal was last open (rules C5) */
     bool sync_wanted;        /* a deletion waits for a sync of the spool */
     int64_t spool_synced_ns; /* wall: what was sealed before it is on disk; as the journal has it */
+    int64_t by_time_ns;      /* wall: the youngest sealed content that a power cut leaves to that time (no MD5) */
 
     /* counters, for status and metrics */
     uint64_t files_total, bytes_total; /* since the journal was made */

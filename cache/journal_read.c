@@ -74,10 +74,15 @@ static void reader_free(struct jreader *r)
     free(r);
 }
 
+static int db_open(struct journal *j, struct sqlite3 **ret, struct errinfo *reterr)
+{
+    return jdb_open(j->dir, j->readonly ? JDB_READONLY : JDB_READER, ret, reterr);
+}
+
 static int reader_new(struct journal *j, struct jreader **ret, struct errinfo *reterr)
 {
     struct jreader *r = mem_zalloc(sizeof(*r));
-    int err = jdb_open(j->dir, j->readonly ? JDB_READONLY : JDB_READER, &r->db, reterr);
+    int err = db_open(j, &r->db, reterr);
     for (int i = 0; i < QUERIES && err == 0; i++) {
         err = jdb_prepare(r->db, sql[i], &r->stmts[i]);
         if (err < 0) {
@@ -282,13 +287,13 @@ static bool copy_etag(struct sqlite3_stmt *st, int i, char ret[BE_ETAG_MAX])
 
 int journal_check(struct journal *j, void (*fn)(void *ctx, const char *damage), void *ctx)
 {
-    struct jreader *r;
-    int err = reader_new(j, &r, NULL);
+    struct sqlite3 *db;
+    int err = db_open(j, &db, NULL);
     if (err < 0) {
         return err;
     }
     struct sqlite3_stmt *st = NULL;
-    err = jdb_prepare(r->db, "PRAGMA quick_check(10)", &st);
+    err = jdb_prepare(db, "PRAGMA quick_check(10)", &st);
     int rc = SQLITE_DONE;
     while (err == 0 && (rc = sqlite3_step(st)) == SQLITE_ROW) {
         const char *text;
@@ -301,7 +306,7 @@ int journal_check(struct journal *j, void (*fn)(void *ctx, const char *damage), 
     }
     err = err < 0 ? err : jdb_errno(rc);
     (void)sqlite3_finalize(st);
-    reader_free(r);
+    jdb_close(db);
     if (err == -EBADMSG) { /* so damaged that the check itself cannot go on */
         fn(ctx, "it cannot be read through");
         err = 0;
@@ -526,17 +531,17 @@ int journal_each_intent(struct journal *j,
                                   size_t n_parts),
                         void *ctx)
 {
-    struct jreader *r;
-    int err = reader_new(j, &r, NULL);
+    struct sqlite3 *db;
+    int err = db_open(j, &db, NULL);
     if (err < 0) {
         return err;
     }
     struct intent_store store = {0};
     struct sqlite3_stmt *st = NULL, *part_st = NULL;
     /* No index on seq: it would cost every write, and this runs once a start. */
-    err = jdb_prepare(r->db, "SELECT " INTENT_COLUMNS " FROM intent ORDER BY seq", &st);
+    err = jdb_prepare(db, "SELECT " INTENT_COLUMNS " FROM intent ORDER BY seq", &st);
     if (err == 0) {
-        err = jdb_prepare(r->db,
+        err = jdb_prepare(db,
                           "SELECT number, size, etag, crc64, md5, hash_state FROM part"
                           " WHERE remote=?1 AND key=?2 ORDER BY number",
                           &part_st);
@@ -564,7 +569,7 @@ int journal_each_intent(struct journal *j,
     }
     (void)sqlite3_finalize(st);
     (void)sqlite3_finalize(part_st);
-    reader_free(r);
+    jdb_close(db);
     buf_fini(&store.keys);
     buf_fini(&store.part_bytes);
     free(store.parts);
@@ -731,14 +736,14 @@ int journal_segments_get(struct journal *j, uint32_t remote, const char *key, co
 int journal_each_abort(struct journal *j,
                        int (*fn)(void *ctx, uint32_t remote, const char *key, const char *upload_id), void *ctx)
 {
-    struct jreader *r;
-    int err = reader_new(j, &r, NULL);
+    struct sqlite3 *db;
+    int err = db_open(j, &db, NULL);
     if (err < 0) {
         return err;
     }
     CLEANUP(buf_fini) struct buf store = BUF_INIT;
     struct sqlite3_stmt *st = NULL;
-    err = jdb_prepare(r->db, "SELECT remote, key, upload_id FROM abort", &st);
+    err = jdb_prepare(db, "SELECT remote, key, upload_id FROM abort", &st);
     while (err == 0) {
         int rc = sqlite3_step(st);
         if (rc != SQLITE_ROW) {
@@ -755,20 +760,20 @@ int journal_each_abort(struct journal *j,
         }
     }
     (void)sqlite3_finalize(st);
-    reader_free(r);
+    jdb_close(db);
     return err;
 }
 
 int journal_each_attach(struct journal *j, int (*fn)(void *ctx, const struct jattach *a), void *ctx)
 {
-    struct jreader *r;
-    int err = reader_new(j, &r, NULL);
+    struct sqlite3 *db;
+    int err = db_open(j, &db, NULL);
     if (err < 0) {
         return err;
     }
     CLEANUP(buf_fini) struct buf store = BUF_INIT;
     struct sqlite3_stmt *st = NULL;
-    err = jdb_prepare(r->db, "SELECT dir, spec, remote, prefix, options FROM attach", &st);
+    err = jdb_prepare(db, "SELECT dir, spec, remote, prefix, options FROM attach", &st);
     while (err == 0) {
         int rc = sqlite3_step(st);
         if (rc != SQLITE_ROW) {
@@ -787,20 +792,20 @@ int journal_each_attach(struct journal *j, int (*fn)(void *ctx, const struct jat
         }
     }
     (void)sqlite3_finalize(st);
-    reader_free(r);
+    jdb_close(db);
     return err;
 }
 
 int journal_counters(struct journal *j, int (*fn)(void *ctx, const char *name, int64_t value),
                      void *ctx)
 {
-    struct jreader *r;
-    int err = reader_new(j, &r, NULL);
+    struct sqlite3 *db;
+    int err = db_open(j, &db, NULL);
     if (err < 0) {
         return err;
     }
     struct sqlite3_stmt *st = NULL;
-    err = jdb_prepare(r->db, "SELECT name, value FROM counter ORDER BY name", &st);
+    err = jdb_prepare(db, "SELECT name, value FROM counter ORDER BY name", &st);
     while (err == 0) {
         int rc = sqlite3_step(st);
         if (rc != SQLITE_ROW) {
@@ -814,7 +819,7 @@ int journal_counters(struct journal *j, int (*fn)(void *ctx, const char *name, i
         }
     }
     (void)sqlite3_finalize(st);
-    reader_free(r);
+    jdb_close(db);
     return err;
 }
 

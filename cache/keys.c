@@ -550,6 +550,9 @@ void key_journal(struct cache *c, struct ckey *k, struct jtx *tx)
         }
         f->row_sealed = f->sealed;
         f->row_md5 = file_md5_tells(f);
+        if (f->sealed && f->spool_id != 0 && !f->row_md5) {
+            c->by_time_ns = MAX(c->by_time_ns, f->sealed_wall_ns);
+        }
         if (f->carrier != NULL) {
             row.after_remote = f->carrier->ident->id;
             row.after_key = f->carrier->key;

@@ -321,6 +321,7 @@ int recover_load(struct cache *c, struct errinfo *reterr)
     if (journal_mark_get(c->journal, MARK_SPOOL_SYNCED, &c->spool_synced_ns) < 0) {
         c->spool_synced_ns = 0;
     }
+    c->by_time_ns = c->spool_synced_ns; /* rows of the last run may be younger than it */
     cache_lock(c);
     int err = journal_each_intent(c->journal, load_row, &l);
     if (err == 0) {

@@ -17,6 +17,17 @@
 #define DIRTY_ROW_MAX 64             /* unsealed rows journaled a tick */
 #define CLEAN_MAX 1024               /* files at the provider whose bytes stay in the spool: each holds its slot in memory */
 
+/* What was sealed before this time is on disk: after a power cut it can be trusted (rules C5). */
+static void spool_synced(struct cache *c, int64_t wall_ns)
+{
+    if (wall_ns != c->spool_synced_ns && c->dirty_head != NULL) {
+        c->spool_synced_ns = wall_ns;
+        struct jtx *tx = jtx_new();
+        jtx_mark_put(tx, MARK_SPOOL_SYNCED, wall_ns);
+        journal_submit(c->journal, tx, 0, NULL, NULL);
+    }
+}
+
 /* No object is deleted while what was accepted before may be in memory only: the last copy of it could be there (a move by read
  * and write), and the deletion would outlive a power cut. What is not at the provider can go at once. */
 static bool may_delete(struct cache *c, struct ckey *k)
@@ -31,13 +42,17 @@ static bool may_delete(struct cache *c, struct ckey *k)
     if (k->base.known && !k->base.exists) {
         return true;
     }
-    int synced = spool_synced_since(c->spool, k->changed_ns);
+    int64_t wall_ns;
+    int synced = spool_synced_since(c->spool, k->changed_ns, &wall_ns);
     if (synced < 0) {
         struct errinfo e = {0};
         err_set(&e, ERR_LOCAL, synced, "the cache directory cannot be synced to its disk (%s): nothing is deleted", strerror(-synced));
         key_refused(c, k, FE_REFUSED, &e);
     }
     c->sync_wanted = c->sync_wanted || synced == 0;
+    if (synced > 0 && c->by_time_ns >= c->spool_synced_ns) {
+        spool_synced(c, wall_ns); /* in the journal before the deletion is */
+    }
     return synced > 0;
 }
 
@@ -209,17 +224,6 @@ static void sweep(struct cache *c, size_t *pos)
             next = k->hash_next;
             key_drop_if_idle(c, k);
         }
-    }
-}
-
-/* What was sealed before this time is on disk: after a power cut it can be trusted (rules C5). */
-static void spool_synced(struct cache *c, int64_t wall_ns)
-{
-    if (wall_ns != c->spool_synced_ns && c->dirty_head != NULL) {
-        c->spool_synced_ns = wall_ns;
-        struct jtx *tx = jtx_new();
-        jtx_mark_put(tx, MARK_SPOOL_SYNCED, wall_ns);
-        journal_submit(c->journal, tx, 0, NULL, NULL);
     }
 }
 

@@ -802,11 +802,16 @@ int64_t spool_syncfs_tick(struct spool *s, bool waited_for)
     return at;
 }
 
-int spool_synced_since(struct spool *s, int64_t mono_ns)
+int spool_synced_since(struct spool *s, int64_t mono_ns, int64_t *ret_wall_ns)
 {
     CHECK_MAGIC(s, SPOOL_MAGIC);
     mutex_lock(&s->lock);
-    int ret = s->sync_error < 0 ? s->sync_error : s->synced_ns > mono_ns || (!s->dirty && s->syncing == 0);
+    if (s->sync_error == 0 && !s->dirty && s->syncing == 0) { /* as good as a sync */
+        s->synced_wall_ns = MAX(s->synced_wall_ns, time_wall_ns());
+        s->synced_ns = time_mono_ns();
+    }
+    int ret = s->sync_error < 0 ? s->sync_error : s->synced_ns > mono_ns;
+    *ret_wall_ns = s->synced_wall_ns;
     mutex_unlock(&s->lock);
     return ret;
 }

@@ -70,7 +70,8 @@ bool spool_high(struct spool *s, uint64_t waiting, uint64_t reserve);
  * wall-clock time: everything written, and every file made, by calls that returned before it is on disk; 0 = nothing yet. It
  * advances also when nothing is written. After a failed syncfs it stands still for good, and spool_sync_error is -errno. */
 int64_t spool_syncfs_tick(struct spool *s, bool waited_for);
-/* Whether all that was written by calls that returned before this (monotonic) time is on disk; -errno after a failed syncfs. */
-int spool_synced_since(struct spool *s, int64_t mono_ns);
+/* Whether all that was written by calls that returned before this (monotonic) time is on disk; -errno after a failed syncfs.
+ * *ret_wall_ns as spool_syncfs_tick would return it. */
+int spool_synced_since(struct spool *s, int64_t mono_ns, int64_t *ret_wall_ns);
 int spool_syncfs(struct spool *s); /* the same at once; 0 or the sticky -errno */
 int spool_sync_error(struct spool *s);
