@@ -45,6 +45,7 @@ enum be_cap {
     BE_CAP_CRC64 = 1 << 8,       /* writes return the CRC-64/XZ of the bytes */
     BE_CAP_REAL_DIRS = 1 << 10,  /* "dir/" is a directory with attributes of its own, made with its first child */
     BE_CAP_MP_ETAG_MD5S = 1 << 9, /* the commit's etag is "md5(part md5s)-N" */
+    BE_CAP_MP_META_LATE = 1 << 11, /* an object made of parts gets its metadata at the commit, not when it is begun */
 };
 
 /* 0 = no limit. */
@@ -202,6 +203,7 @@ struct be_commit {
     const char *upload_id;
     const struct be_part_id *parts; /* ascending */
     size_t n_parts;
+    const struct kvlist *meta; /* NULL = none; only with BE_CAP_MP_META_LATE, else that of be_mp_begin holds */
     const char *if_match;
     bool if_absent;
     struct be_object object; /* out: etag "" when the answer had none (then stat) */

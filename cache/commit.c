@@ -655,6 +655,19 @@ static void send_request(struct xfer *x)
     send_write(x);
 }
 
+/* The MD5 of the whole that was computed while its parts went out; false when there is none, or when it was known before. */
+static bool md5_of_parts(struct xfer *x)
+{
+    const struct cupload *up = &x->k->up;
+    if (x->plan.action != PLAN_MULTIPART || x->plan.md5 != PLAN_MD5_AFTER || !x->hash_whole || up->hash_next != x->n_parts) {
+        return false;
+    }
+    struct digest_md5 d = up->md5;
+    digest_md5_final(&d, x->md5);
+    x->md5_known = true;
+    return true;
+}
+
 static void send_write(struct xfer *x)
 {
     struct cache *c = x->c;
@@ -707,6 +720,10 @@ static void send_write(struct xfer *x)
             extent_fini(&x->map);
             extent_clone(&x->map, &x->f->map);
         }
+        if ((x->id->caps & BE_CAP_MP_META_LATE) && md5_of_parts(x)) {
+            meta_set_md5(&x->meta, x->md5, false);
+            x->plan.md5 = PLAN_MD5_GIVEN;
+        }
         cache_unlock(c);
         memset(&x->commit, 0, sizeof(x->commit));
         x->commit.op.key = k->key;
@@ -716,6 +733,7 @@ static void send_write(struct xfer *x)
         x->commit.upload_id = k->up.id;
         x->commit.parts = x->ids;
         x->commit.n_parts = x->n_parts;
+        x->commit.meta = &x->meta;
         x->commit.if_match = condition(x);
         x->commit.if_absent = must_be_absent(x);
         be_mp_commit(x->id->be, &x->commit);
@@ -774,13 +792,7 @@ static void accepted(struct xfer *x)
             k->move = false;
         }
     } else {
-        bool md5_later = x->plan.action == PLAN_MULTIPART && x->plan.md5 == PLAN_MD5_AFTER && x->hash_whole &&
-                         k->up.hash_next == x->n_parts;
-        if (md5_later) {
-            struct digest_md5 d = k->up.md5;
-            digest_md5_final(&d, x->md5);
-            x->md5_known = true;
-        }
+        bool md5_later = md5_of_parts(x);
         k->base.o = x->result;
         if (k->base.o.mtime_ns == 0) {
             k->base.o.mtime_ns = time_wall_ns();

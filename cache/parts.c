@@ -885,7 +885,7 @@ void parts_begin(struct xfer *x)
     }
     x->hash_whole = x->plan.md5 == PLAN_MD5_AFTER;
     bool resume = up->id != NULL && !upload_unknown(up) && tag_resumes(up->tag, tag);
-    x->meta_stale = resume && strcmp(up->tag, tag) != 0;
+    x->meta_stale = resume && !(x->id->caps & BE_CAP_MP_META_LATE) && strcmp(up->tag, tag) != 0;
     if (resume && x->stream) {
         stream_resume(x);
         xfer_drop(x);
