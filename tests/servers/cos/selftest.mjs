@@ -5,9 +5,9 @@ import fs from 'node:fs';
 import http from 'node:http';
 import os from 'node:os';
 import path from 'node:path';
-import { Crc64, combine } from './crc64.mjs';
+import { Crc64, combine } from '../crc64.mjs';
 import { COS, authenticate } from './auth.mjs';
-import * as xml from './xml.mjs';
+import * as xml from '../xml.mjs';
 
 const { COS_PORT, COS_CONTROL, COS_BUCKET, COS_REGION, COS_SECRET_ID, COS_SECRET_KEY, COS_LOG } = process.env;
 const Bucket = COS_BUCKET, Region = COS_REGION;
