@@ -97,6 +97,8 @@ function replyHeaders(r, object) {
 
 export const checksum = (r, crc64) => ({ [r.vendor + world.skin.crc]: String(crc64) });
 const etagOf = md5 => world.skin.upperEtags ? md5.toUpperCase() : md5;
+// Some say it in the head, too, where others say it in the body only.
+const etagInHead = etag => world.skin.etagInHead ? { ETag: quoted(etag) } : {};
 // Of an object made of parts: opaque, so that nobody may take it for a digest of anything.
 export const partsEtag = n => `${etagOf(crypto.randomBytes(16).toString('hex'))}-${n}`;
 const restored = object => object.restoreReady !== undefined && Date.now() >= object.restoreReady;
@@ -400,7 +402,7 @@ export const operations = {
         const part = { body, etag: etagOf(md5), crc64, modified: now() };
         setPart(upload, number, part);
         return xmlReply(el('CopyPartResult', el('ETag', quoted(part.etag)), world.skin.crcElement ? el('CRC64', crc64) : undefined,
-            el('LastModified', iso(part.modified))), checksum(r, crc64));
+            el('LastModified', iso(part.modified))), { ...checksum(r, crc64), ...etagInHead(part.etag) });
     },
 
     ListParts(r, bucket) {
@@ -482,7 +484,7 @@ export const operations = {
             etag, crc64, modified: now() });
         bucket.dropUpload(r.query.get('uploadId'));
         return xmlReply(el('CompleteMultipartUploadResult', el('Location', `http://${r.host}${r.rawPath}`), el('Bucket', bucket.name),
-            el('Key', r.key), el('ETag', quoted(etag))), checksum(r, crc64));
+            el('Key', r.key), el('ETag', quoted(etag))), { ...checksum(r, crc64), ...etagInHead(etag) });
     },
 
     AbortMultipartUpload(r, bucket) {

@@ -13,7 +13,7 @@
 //   keyFault(byteKey)     a refusal                    badMetaName     a regular expression
 //   authenticate(r, credentials, now_s, clockCode)     requestHeaders(id)   of each answer
 //   errorElements(r, err, id)  more in an <Error>      headError       the header which carries it for HEAD, in base64
-//   lenientRanges, quietIsMute, restoreNeedsMd5, badDigest, listPage   odd habits
+//   etagInHead, lenientRanges, quietIsMute, restoreNeedsMd5, badDigest, listPage   odd habits
 //
 //   node server.mjs --dir DIR [--port N] [--control N] [--log FILE] [--ready FILE] [--region NAME]
 //        [--bucket NAME[@REGION] …] [--cred ID:SECRET[:TOKEN] …]
@@ -270,7 +270,7 @@ const server = http.createServer(async (req, res) => {
         if (act === 'reset')
             return req.socket.resetAndDestroy();
 
-        world.skin.authenticate(r, world.credentials, Math.floor(now() / 1000), world.clock.code);
+        await world.skin.authenticate(r, world.credentials, Math.floor(now() / 1000), world.clock.code);
         if (r.op === 'Unknown' || !(r.op in operations))
             throw new StoreError(405, 'MethodNotAllowed', 'The method is not allowed against this resource.');
         const odd = NOT_HERE.find(n => r.query.has(n));
