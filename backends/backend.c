@@ -24,8 +24,10 @@
 
 static const struct be_ops *const registry[] = {
     &be_cos_ops,
+    &be_ks3_ops,
     &be_local_ops,
     &be_memory_ops,
+    &be_oss_ops,
     &be_s3_ops,
 };
 

@@ -59,7 +59,7 @@ struct be_limits {
 /* One version of one object. */
 struct be_object {
     char etag[BE_ETAG_MAX]; /* without quotes; "" = unknown */
-    bool etag_is_md5;       /* said by the response (single upload, no KMS or SSE-C), not by configuration */
+    bool etag_is_md5;       /* said by the response (single upload, no KMS or SSE-C), not by configuration; digits of either case */
     bool has_crc64;
     uint64_t crc64;
     uint64_t size;

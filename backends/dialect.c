@@ -242,6 +242,13 @@ void dialect_site_fini(struct dialect_site *site)
     }
 }
 
+bool dialect_option_on(const struct conf_remote *conf, const char *name, bool otherwise)
+{
+    const char *v = kv_get(&conf->defaults, name);
+    bool on = otherwise;
+    return v && conf_parse_bool(v, &on) == 0 ? on : otherwise;
+}
+
 static void lower(uint64_t *limit, uint64_t to)
 {
     if (to > 0) {

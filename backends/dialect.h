@@ -125,7 +125,7 @@ struct be_dialect {
     void (*stream_free)(void *stream);
 };
 
-extern const struct be_dialect be_dialect_s3, be_dialect_cos;
+extern const struct be_dialect be_dialect_s3, be_dialect_cos, be_dialect_oss, be_dialect_ks3;
 
 /* --- shared by dialects: dialect.c
  * ----------------------------------------------------------------------------------- */
@@ -152,6 +152,8 @@ bool dialect_same_id(const struct dialect_site *a, const struct dialect_site *b)
  * be. */
 int dialect_renew(const struct dialect_site *site, const struct conf_remote *conf,
                   struct errinfo *reterr);
+/* An on/off setting that only dialects understand. */
+bool dialect_option_on(const struct conf_remote *conf, const char *name, bool otherwise);
 /* Lowers limits to what the configuration says. */
 void dialect_limits(struct be_limits *l, const struct conf_remote *conf);
 

@@ -1,5 +1,4 @@
 /* Tencent COS, its own XML API with q-sign. */
-#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -8,7 +7,6 @@
 #include "dialect_s3like.h"
 #include "mem.h"
 #include "names.h"
-#include "sign.h"
 
 #define GIB (UINT64_C(1) << 30)
 /* Signatures begin in the past, for clocks that are slightly ahead of COS's, and end soon. */
@@ -59,44 +57,36 @@ static int check_bucket(const char *name, const char *bucket, struct errinfo *re
 
 static int cos_place(const struct conf_remote *conf, struct s3like *s, struct errinfo *reterr)
 {
+    static const struct s3like_service service = {"cos.", ".myqcloud.com", "ap-guangzhou", false};
     struct dialect_site *site = &s->site;
     const char *region = conf->region ? conf->region : "";
     CLEANUP(mem_freep) char *endpoint = NULL;
-    if (conf->endpoint && conf->endpoint[0] != '\0') {
-        int err = dialect_endpoint(conf, &endpoint, reterr);
-        if (err < 0) {
-            return err;
-        }
-    } else {
-        if (region[0] == '\0') {
-            return err_set(reterr, ERR_INVALID, -EINVAL,
-                           "[%s] region: missing; set region (e.g. ap-guangzhou)", site->name);
-        }
-        for (const char *p = region; *p; p++) {
-            if (!isalnum((unsigned char)*p) && *p != '-') {
-                return err_set(reterr, ERR_INVALID, -EINVAL, "[%s] region: '%.60s' is not one",
-                               site->name, region);
-            }
-        }
-        endpoint = mem_printf("cos.%s.myqcloud.com", region);
+    int err = s3like_place(s, conf, &service, &endpoint, reterr);
+    if (err < 0) {
+        return err;
     }
-    size_t n = strlen(site->bucket);
-    bool in_host = strncasecmp(endpoint, site->bucket, n) == 0 && endpoint[n] == '.';
-    bool path = !in_host && (conf->path_style || dialect_host_is_address(endpoint));
-    site->host =
-        in_host || path ? mem_strdup(endpoint) : mem_printf("%s.%s", site->bucket, endpoint);
-    site->base = path ? mem_printf("/%s", site->bucket) : mem_strdup("");
     /* how other buckets' copy requests name this one: never the accelerated or internal entrance it
      * is used through */
     if (region[0] != '\0' &&
         (strstr(endpoint, "myqcloud.com") || strstr(endpoint, "tencentcos.cn"))) {
         s->copy_host = mem_printf("%s.cos.%s.myqcloud.com", site->bucket, region);
     } else {
-        s->copy_host = path ? mem_printf("%s.%s", site->bucket, endpoint) : mem_strdup(site->host);
+        s->copy_host = mem_printf("%s.%s", site->bucket, endpoint);
     }
     site->service = mem_strdup("cos");
     site->identity = mem_printf("cos:%s", site->bucket); /* names are unique in the whole service */
     return 0;
+}
+
+static int cos_signature(const struct s3like *s, const struct sign_key *key,
+                         struct dialect_request *r, int64_t wall_s, struct sign_out *out)
+{
+    (void)s;
+    char key_time[64];
+    snprintf(key_time, sizeof(key_time), "%lld;%lld", (long long)wall_s - SIGN_BEFORE_S,
+             (long long)wall_s + SIGN_AFTER_S);
+    struct sign_req req = {r->method, buf_str(&r->path), &r->query, &r->headers};
+    return sign_cos(&req, key, key_time, out);
 }
 
 static int cos_configure(const struct conf_remote *conf, struct dialect_site **ret,
@@ -112,20 +102,14 @@ static int cos_configure(const struct conf_remote *conf, struct dialect_site **r
     s->list_version = 1;
     s->plus_is_space = false;
     s->uploads_encoded = true;
-    s->storage_class = s3like_storage_class(conf->storage_class);
-    s->encryption_default = mem_strdup(conf->encryption ? conf->encryption : "");
-    int err = dialect_site_init(site, &be_dialect_cos, conf, reterr);
+    s->signature = cos_signature;
+    int err = s3like_begin(s, &be_dialect_cos, conf, reterr);
     if (err == 0) {
         err = check_bucket(site->name, site->bucket, reterr);
     }
     if (err == 0) {
         err = cos_place(conf, s, reterr);
     }
-    struct kvlist probe = {0};
-    if (err == 0 && s->encryption_default[0] != '\0') {
-        err = cos_encryption(s, s->encryption_default, &probe, reterr);
-    }
-    kv_fini(&probe);
     if (err < 0) {
         s3like_release(site);
         return err;
@@ -168,30 +152,6 @@ static const char *cos_key_fault(const struct dialect_site *site, const char *ke
     return names_is_utf8(key, strlen(key)) ? NULL : "COS takes no key that is not UTF-8";
 }
 
-static int cos_sign(const struct dialect_site *site, struct dialect_request *r, int64_t wall_s,
-                    struct errinfo *reterr)
-{
-    struct dialect_keys *keys = dialect_keys_get(site);
-    if (!keys) {
-        return 0;
-    }
-    char key_time[64];
-    snprintf(key_time, sizeof(key_time), "%lld;%lld", (long long)wall_s - SIGN_BEFORE_S,
-             (long long)wall_s + SIGN_AFTER_S);
-    kv_set(&r->headers, "authorization", NULL);
-    kv_set(&r->headers, "x-cos-security-token", keys->token ? keys->token->bytes : NULL);
-    struct sign_req req = {r->method, buf_str(&r->path), &r->query, &r->headers};
-    struct sign_key key = {keys->id, keys->secret->bytes, keys->secret->len};
-    CLEANUP(sign_out_fini) struct sign_out out = {0};
-    int err = sign_cos(&req, &key, key_time, &out);
-    dialect_keys_put(keys);
-    if (err < 0) {
-        return err_set(reterr, ERR_LOCAL, err, "signature: no memory");
-    }
-    kv_set(&r->headers, "authorization", buf_str(&out.authorization));
-    return 0;
-}
-
 const struct be_dialect be_dialect_cos = {
     .name = "cos",
     .configure = cos_configure,
@@ -200,7 +160,7 @@ const struct be_dialect be_dialect_cos = {
     .key_fault = cos_key_fault,
     .can_batch = s3like_can_batch,
     .build = s3like_build,
-    .sign = cos_sign,
+    .sign = s3like_sign,
     .parse = s3like_parse,
     .classify = s3like_classify,
     .stream_new = s3like_stream_new,

@@ -7,10 +7,8 @@
 #include <strings.h>
 
 #include "dialect_s3like.h"
-#include "digest.h"
 #include "mem.h"
 #include "names.h"
-#include "sign.h"
 
 enum trait {
     CONDITIONS = 1 << 0, /* If-Match and If-None-Match on writes are known to be honoured */
@@ -53,34 +51,10 @@ static const struct flavour flavours[] = {
     {"", NULL, MD5S_ETAG | BATCH | PART_COPY | LIKE_CEPH, 5 * GIB, 5 * TIB, 0},
 };
 
-struct s3 {
-    struct s3like like; /* first */
-    char *region;
-    bool v2;
-    bool virtual_host;
-    bool unsigned_payload; /* bodies are covered by TLS, or by Content-MD5 alone if the
-                              configuration says so */
-};
-
-static const struct s3 *of(const struct dialect_site *site)
-{
-    return (const struct s3 *)(const void *)site;
-}
-
-static bool ends_with_domain(const char *host, const char *suffix)
-{
-    size_t n = strcspn(host, ":"), m = strlen(suffix);
-    if (m == 0) {
-        return true;
-    }
-    return n >= m && strncasecmp(host + n - m, suffix, m) == 0 &&
-           (n == m || host[n - m - 1] == '.');
-}
-
 static const struct flavour *flavour_of(const char *host)
 {
     const struct flavour *f = flavours;
-    while (!ends_with_domain(host, f->suffix)) {
+    while (!s3like_ends_with_domain(host, f->suffix)) {
         f++; /* the last one always matches */
     }
     return f;
@@ -108,15 +82,7 @@ static int s3_encryption(const struct s3like *s, const char *value, struct kvlis
     return 0;
 }
 
-static void s3_release(struct dialect_site *site)
-{
-    if (site) {
-        free(((struct s3 *)(void *)site)->region);
-        s3like_release(site);
-    }
-}
-
-static int choose_endpoint(const struct conf_remote *conf, struct s3 *s, char **ret_host,
+static int choose_endpoint(const struct conf_remote *conf, struct s3like *s, char **ret_host,
                            struct errinfo *reterr)
 {
     const char *region = conf->region ? conf->region : "";
@@ -152,10 +118,10 @@ static int choose_endpoint(const struct conf_remote *conf, struct s3 *s, char **
 }
 
 /* Host, base path, identity, and what may be copied from. */
-static int place(const struct conf_remote *conf, struct s3 *s, char *endpoint,
+static int place(const struct conf_remote *conf, struct s3like *s, char *endpoint,
                  const struct flavour *f, struct errinfo *reterr)
 {
-    struct dialect_site *site = &s->like.site;
+    struct dialect_site *site = &s->site;
     size_t bucket_len = strlen(site->bucket);
     bool in_host =
         strncasecmp(endpoint, site->bucket, bucket_len) == 0 && endpoint[bucket_len] == '.';
@@ -169,7 +135,6 @@ static int place(const struct conf_remote *conf, struct s3 *s, char *endpoint,
             "[%s] pathStyle: %.60s takes the bucket in the host name only; set pathStyle = off",
             site->name, endpoint);
     }
-    s->virtual_host = !path;
     site->host =
         in_host || path ? mem_strdup(endpoint) : mem_printf("%s.%s", site->bucket, endpoint);
     site->base = path ? mem_printf("/%s", site->bucket) : mem_strdup("");
@@ -182,20 +147,18 @@ static int place(const struct conf_remote *conf, struct s3 *s, char *endpoint,
     return 0;
 }
 
-static bool option_on(const struct conf_remote *conf, const char *name, bool otherwise)
-{
-    const char *v = kv_get(&conf->defaults, name);
-    bool on = otherwise;
-    return v && conf_parse_bool(v, &on) == 0 ? on : otherwise;
-}
-
 static int s3_configure(const struct conf_remote *conf, struct dialect_site **ret,
                         struct errinfo *reterr)
 {
-    struct s3 *s = mem_zalloc(sizeof(*s));
-    struct dialect_site *site = &s->like.site;
+    static const char *const signatures[] = {"v4", "v2"};
+    struct s3like *s = mem_zalloc(sizeof(*s));
+    struct dialect_site *site = &s->site;
     CLEANUP(mem_freep) char *endpoint = NULL;
-    int err = dialect_site_init(site, &be_dialect_s3, conf, reterr);
+    bool v2 = false;
+    s->vendor = "x-amz-";
+    s->replace = "REPLACE";
+    s->encryption = s3_encryption;
+    int err = s3like_begin(s, &be_dialect_s3, conf, reterr);
     if (err == 0) {
         err = choose_endpoint(conf, s, &endpoint, reterr);
     }
@@ -203,47 +166,35 @@ static int s3_configure(const struct conf_remote *conf, struct dialect_site **re
     if (err == 0) {
         err = place(conf, s, endpoint, f, reterr);
     }
-    struct kvlist probe = {0};
-    s->like.encryption_default = mem_strdup(conf->encryption ? conf->encryption : "");
-    if (err == 0 && s->like.encryption_default[0] != '\0') {
-        err = s3_encryption(&s->like, s->like.encryption_default, &probe, reterr);
-    }
-    kv_fini(&probe);
-    const char *signature = conf->signature && conf->signature[0] != '\0' ? conf->signature : "v4";
-    if (err == 0 && strcmp(signature, "v4") != 0 && strcmp(signature, "v2") != 0) {
-        err = err_set(reterr, ERR_INVALID, -EINVAL,
-                      "[%s] signatureVersion: '%.20s' is unknown; use v4 or v2", site->name,
-                      signature);
+    if (err == 0) {
+        err = s3like_signature(s, conf, signatures, &v2, reterr);
     }
     if (err < 0) {
-        s3_release(site);
+        s3like_release(site);
         return err;
     }
-    s->v2 = strcmp(signature, "v2") == 0;
-    s->unsigned_payload = option_on(conf, "unsignedPayload", site->https);
-    s->like.vendor = "x-amz-";
-    s->like.replace = "REPLACE";
-    s->like.encryption = s3_encryption;
-    s->like.list_version = conf->list_version == 1 || (f->traits & LIST_V1) ? 1 : 2;
-    s->like.plus_is_space = true;
+    s->v2 = &sign_v2_aws;
+    s->signature = v2 ? s3like_sign_v2 : s3like_sign_v4;
+    s->unsigned_payload = dialect_option_on(conf, "unsignedPayload", site->https);
+    s->list_version = conf->list_version == 1 || (f->traits & LIST_V1) ? 1 : 2;
+    s->plus_is_space = true;
     bool ceph = f->traits & LIKE_CEPH;
     /* Ceph decodes the key of a part's source twice, knows the condition on a copy's source by
      * another name and for parts not at all, and encodes only half of a list of uploads without
      * saying so (all seen with 16.2). What that costs others of its row: server-side copies of
      * parts for keys with '%', and two HEADs for each copied part. */
-    s->like.part_copy_decodes_twice = ceph;
-    s->like.copy_if_match_alias = ceph;
-    s->like.uploads_encoded = !ceph;
+    s->part_copy_decodes_twice = ceph;
+    s->copy_if_match_alias = ceph;
+    s->uploads_encoded = !ceph;
     site->part_source_unchecked = ceph;
-    s->like.part_copy_source_min = f->part_copy_source_min;
-    s->like.storage_class = s3like_storage_class(conf->storage_class);
+    s->part_copy_source_min = f->part_copy_source_min;
 
-    bool kms = strstr(s->like.encryption_default, "kms") != NULL;
+    bool kms = strstr(s->encryption_default, "kms") != NULL;
     site->caps = BE_CAP_USER_META | BE_CAP_MULTIPART | BE_CAP_COPY | BE_CAP_LIST_STRONG;
     site->caps |= f->traits & PART_COPY ? BE_CAP_PART_COPY : 0;
     site->caps |= f->traits & BATCH ? BE_CAP_REMOVE_MANY : 0;
     site->caps |= (f->traits & MD5S_ETAG) && !kms ? BE_CAP_MP_ETAG_MD5S : 0;
-    if (option_on(conf, "conditionalWrites", f->traits & CONDITIONS)) {
+    if (dialect_option_on(conf, "conditionalWrites", f->traits & CONDITIONS)) {
         site->caps |= BE_CAP_IF_MATCH | BE_CAP_IF_ABSENT;
     }
     site->limits = (struct be_limits){.max_object = f->max_object,
@@ -261,11 +212,6 @@ static int s3_configure(const struct conf_remote *conf, struct dialect_site **re
     return 0;
 }
 
-static bool s3_can_copy(const struct dialect_site *dst, const struct dialect_site *src)
-{
-    return strcmp(dst->service, src->service) == 0 && dialect_same_id(dst, src);
-}
-
 /* AWS answers such a path with InvalidURI, Ceph with InvalidObjectName. All else it takes, control
  * characters, "." and ".." among it. */
 static const char *s3_key_fault(const struct dialect_site *site, const char *key)
@@ -274,68 +220,15 @@ static const char *s3_key_fault(const struct dialect_site *site, const char *key
     return names_is_utf8(key, strlen(key)) ? NULL : "S3 takes no key that is not UTF-8";
 }
 
-static int s3_sign_v4(const struct s3 *s, const struct dialect_keys *keys,
-                      struct dialect_request *r, int64_t wall_s, struct sign_out *out)
-{
-    char date[SIGN_DATE_SIZE];
-    sign_date_iso(wall_s, date);
-    if (r->body_sha256[0] == '\0') {
-        if (s->unsigned_payload && r->body_len > 0 && r->body != r->own.data) {
-            snprintf(r->body_sha256, sizeof(r->body_sha256), "UNSIGNED-PAYLOAD");
-        } else {
-            uint8_t hash[DIGEST_SHA256_LEN];
-            digest_sha256(r->body, r->body_len, hash);
-            hex_encode(hash, sizeof(hash), r->body_sha256);
-        }
-    }
-    kv_set(&r->headers, "x-amz-date", date);
-    kv_set(&r->headers, "x-amz-content-sha256", r->body_sha256);
-    struct sign_req req = {r->method, buf_str(&r->path), &r->query, &r->headers};
-    struct sign_key key = {keys->id, keys->secret->bytes, keys->secret->len};
-    return sign_v4(&sign_v4_aws, &req, &key, s->region, date, r->body_sha256, out);
-}
-
-static int s3_sign_v2(const struct s3 *s, const struct dialect_keys *keys,
-                      struct dialect_request *r, int64_t wall_s, struct sign_out *out)
-{
-    const struct dialect_site *site = &s->like.site;
-    char date[SIGN_DATE_SIZE];
-    sign_date_http(wall_s, date);
-    kv_set(&r->headers, "date", date);
-    struct sign_req req = {r->method, buf_str(&r->path), &r->query, &r->headers};
-    struct sign_key key = {keys->id, keys->secret->bytes, keys->secret->len};
-    return sign_v2(&sign_v2_aws, &req, &key, s->virtual_host ? site->bucket : NULL, NULL, out);
-}
-
-static int s3_sign(const struct dialect_site *site, struct dialect_request *r, int64_t wall_s,
-                   struct errinfo *reterr)
-{
-    const struct s3 *s = of(site);
-    struct dialect_keys *keys = dialect_keys_get(site);
-    if (!keys) {
-        return 0;
-    }
-    CLEANUP(sign_out_fini) struct sign_out out = {0};
-    kv_set(&r->headers, "authorization", NULL);
-    kv_set(&r->headers, "x-amz-security-token", keys->token ? keys->token->bytes : NULL);
-    int err = s->v2 ? s3_sign_v2(s, keys, r, wall_s, &out) : s3_sign_v4(s, keys, r, wall_s, &out);
-    dialect_keys_put(keys);
-    if (err < 0) {
-        return err_set(reterr, ERR_LOCAL, err, "signature: no memory");
-    }
-    kv_set(&r->headers, "authorization", buf_str(&out.authorization));
-    return 0;
-}
-
 const struct be_dialect be_dialect_s3 = {
     .name = "s3",
     .configure = s3_configure,
-    .release = s3_release,
-    .can_copy = s3_can_copy,
+    .release = s3like_release,
+    .can_copy = s3like_can_copy,
     .key_fault = s3_key_fault,
     .can_batch = s3like_can_batch,
     .build = s3like_build,
-    .sign = s3_sign,
+    .sign = s3like_sign,
     .parse = s3like_parse,
     .classify = s3like_classify,
     .stream_new = s3like_stream_new,

@@ -8,41 +8,19 @@
 #include <string.h>
 #include <strings.h>
 
+#include "digest.h"
 #include "mem.h"
 #include "s3xml.h"
 #include "xml.h"
 
 /* A clock that is off by more than this explains a refusal that has no body to say so. */
 #define SKEW_SUSPECT_S 60
+/* What all of the family allow. A refusal for another reason comes again with the clock learnt. */
+#define SKEW_ALLOWED_S 900
 
 static const struct s3like *of(const struct dialect_site *site)
 {
     return (const struct s3like *)(const void *)site;
-}
-
-char *s3like_storage_class(const char *configured)
-{
-    char *s = mem_strdup(configured ? configured : "");
-    for (char *p = s; *p; p++) {
-        *p = (char)(*p == '-' ? '_' : toupper((unsigned char)*p));
-    }
-    if (strcmp(s, "STANDARD") == 0) {
-        s[0] = '\0';
-    }
-    return s;
-}
-
-void s3like_release(struct dialect_site *site)
-{
-    if (!site) {
-        return;
-    }
-    struct s3like *s = (struct s3like *)(void *)site;
-    free(s->copy_host);
-    free(s->storage_class);
-    free(s->encryption_default);
-    dialect_site_fini(site);
-    free(s);
 }
 
 static const char *vendor_get(const struct s3like *s, const struct kvlist *headers,
@@ -126,6 +104,20 @@ static void copy_text(char *to, size_t size, const char *from)
     }
 }
 
+/* How far the server's clock is ahead of the one the request was signed with. */
+static int64_t clock_off_s(const struct dialect_answer *a)
+{
+    int64_t date_s = dialect_http_date(kv_get(a->headers, "date")) / 1000000000;
+    return date_s > 0 ? date_s - a->signed_s : 0;
+}
+
+static bool clock_refused(const struct s3like *s, const char *code, const struct dialect_answer *a)
+{
+    int64_t off = clock_off_s(a);
+    return s->skew_unsaid && (off > SKEW_ALLOWED_S || off < -SKEW_ALLOWED_S) &&
+           (strcmp(code, "AccessDenied") == 0 || strcmp(code, "InvalidArgument") == 0);
+}
+
 static enum err_class class_of_code(const struct s3like *s, const char *code, const char *message,
                                     int http_status)
 {
@@ -148,13 +140,21 @@ static void set_error(const struct s3like *s, const struct dialect_answer *a,
     const char *code = or_empty(e->code), *message = or_empty(e->message);
     const char *region = e->region ? e->region : vendor_get(s, a->headers, "bucket-region");
     copy_text(ret->code, sizeof(ret->code), code);
-    enum err_class cls = class_of_code(s, code, message, a->http_status);
+    enum err_class cls = clock_refused(s, code, a)
+                             ? ERR_SKEW
+                             : class_of_code(s, code, message, a->http_status);
+    const char *class = vendor_get(s, a->headers, "storage-class");
     const char *id = e->request_id ? e->request_id : vendor_get(s, a->headers, "request-id");
     copy_text(ret->request_id, sizeof(ret->request_id), id);
     if (strcmp(code, "AuthorizationHeaderMalformed") == 0 && region) {
         err_set(ret, cls, 0, "the bucket is in region %.60s; set region = %.60s in [%s]", region,
                 region, s->site.name);
-    } else if (a->http_status >= 300 && a->http_status < 400 && (e->endpoint || region)) {
+    } else if (cls == ERR_ARCHIVED) {
+        err_set(ret, cls, 0, "the object is archived%s%.30s%s: restore it first",
+                class ? " (" : "", or_empty(class), class ? ")" : "");
+    } else if ((a->http_status >= 300 && a->http_status < 400 && (e->endpoint || region)) ||
+               (strcmp(code, "AccessDenied") == 0 && e->endpoint)) { /* as OSS says it */
+        cls = a->http_status == 403 ? ERR_INVALID : cls;
         err_set(ret, cls, 0, "the bucket is elsewhere (%s%.100s); set %s in [%s]",
                 e->endpoint ? "" : "region ", e->endpoint ? e->endpoint : region,
                 e->endpoint ? "endPoint or region" : "region", s->site.name);
@@ -169,8 +169,7 @@ static void classify_bare(const struct s3like *s, const struct dialect_call *cal
     bool head = call->kind == BE_STAT || call->head;
     const char *region = vendor_get(s, a->headers, "bucket-region");
     enum err_class cls = dialect_class_of_status(a->http_status);
-    int64_t date_s = dialect_http_date(kv_get(a->headers, "date")) / 1000000000;
-    int64_t off = date_s > 0 ? date_s - a->signed_s : 0;
+    int64_t off = clock_off_s(a);
     copy_text(ret->request_id, sizeof(ret->request_id), vendor_get(s, a->headers, "request-id"));
     if (a->http_status >= 300 && a->http_status < 400 && a->http_status != 304) {
         err_set(ret, cls, 0, "the server redirects%s%.100s; set region or endPoint in [%s]",
@@ -195,7 +194,12 @@ void s3like_classify(const struct dialect_site *site, const struct dialect_call 
     struct s3xml_error e = {0};
     ret->http_status = a->http_status;
     ret->retry_after_ms = dialect_retry_after(kv_get(a->headers, "retry-after"));
-    if (a->body_len > 0 && s3xml_error(a->body, a->body_len, &e)) {
+    /* the body that an answer to HEAD cannot have (OSS) */
+    const char *coded = a->body_len == 0 ? vendor_get(of(site), a->headers, "err") : NULL;
+    size_t coded_len = coded ? strlen(coded) : 0, len = 0;
+    CLEANUP(mem_freep) char *text = mem_zalloc(coded_len + 1);
+    if ((a->body_len > 0 && s3xml_error(a->body, a->body_len, &e)) ||
+        (coded && base64_decode(coded, coded_len, text, &len) && s3xml_error(text, len, &e))) {
         set_error(of(site), a, &e, ret);
     } else {
         classify_bare(of(site), call, a, ret);
@@ -240,6 +244,11 @@ static bool etag_is_md5(const struct s3like *s, const struct kvlist *h, const ch
            (!type || strcasecmp(type, "normal") == 0);
 }
 
+static bool class_is_default(const struct s3like *s, const char *class)
+{
+    return strcmp(class, s->classes ? s->classes[0] : "STANDARD") == 0;
+}
+
 /* Everything about a version that headers tell but its size. */
 static int object_of(const struct s3like *s, const struct dialect_answer *a, struct be_object *o,
                      struct errinfo *reterr)
@@ -256,7 +265,7 @@ static int object_of(const struct s3like *s, const struct dialect_answer *a, str
     if (version && strcmp(version, "null") != 0 && strlen(version) < sizeof(o->version_id)) {
         memcpy(o->version_id, version, strlen(version) + 1);
     }
-    if (class && strcmp(class, "STANDARD") != 0 && strlen(class) < sizeof(o->storage_class)) {
+    if (class && !class_is_default(s, class) && strlen(class) < sizeof(o->storage_class)) {
         memcpy(o->storage_class, class, strlen(class) + 1);
     }
     return 0;
@@ -288,7 +297,7 @@ static void meta_of(const struct s3like *s, const struct kvlist *h, struct kvlis
     }
     const char *class = vendor_get(s, h, "storage-class");
     const char *sse = vendor_get(s, h, "server-side-encryption");
-    if (class && strcmp(class, "STANDARD") != 0) {
+    if (class && !class_is_default(s, class)) {
         kv_set(meta, "storage-class", class);
     }
     if (sse) {
@@ -448,15 +457,19 @@ struct many {
     size_t hint;
 };
 
-static int one_failed(void *ctx, const char *key, const char *code, const char *message)
+static int one_told(void *ctx, const char *key, const char *code, const char *message)
 {
     struct many *m = ctx;
     for (size_t n = 0; n < m->call->n_chosen; n++) {
         size_t i = (m->hint + n) % m->call->n_chosen; /* answers mostly keep the order */
         if (strcmp(m->op->keys[m->call->chosen[i]], key) == 0) {
             struct errinfo *e = &m->errs[i];
-            enum err_class cls = class_of_code(m->s, code, message, 200);
             m->hint = i + 1;
+            if (!code) {
+                err_clear(e);
+                return 0;
+            }
+            enum err_class cls = class_of_code(m->s, code, message, 200);
             if (cls == ERR_ABSENT && strcmp(code, "NoSuchBucket") != 0) {
                 return 0; /* what is not there is removed */
             }
@@ -474,7 +487,11 @@ static int parse_many(const struct s3like *s, const struct dialect_call *call,
 {
     struct many m = {.s = s, .call = call, .op = CONTAINER_OF(call->op, const struct be_many, op)};
     m.errs = mem_zalloc(MAX(call->n_chosen, (size_t)1) * sizeof(*m.errs));
-    int err = s3xml_deletes(a->body, a->body_len, one_failed, &m);
+    for (size_t i = 0; s->removed_listed && i < call->n_chosen; i++) {
+        m.errs[i].http_status = a->http_status;
+        err_set(&m.errs[i], ERR_TRANSIENT, 0, "not among what the server says it removed");
+    }
+    int err = s3xml_deletes(a->body, a->body_len, s->removed_listed, one_told, &m);
     if (err < 0) {
         err = not_expected(s, a, "DeleteResult", reterr);
     } else {

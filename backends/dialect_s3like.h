@@ -4,6 +4,7 @@
 #pragma once
 
 #include "dialect.h"
+#include "sign.h"
 
 struct s3like_code {
     const char *code;
@@ -21,22 +22,71 @@ struct s3like {
      * if unknown. */
     int (*encryption)(const struct s3like *s, const char *value, struct kvlist *headers,
                       struct errinfo *reterr);
+    /* Signs with what `sign` found: sets the headers it needs. 0 or -errno. */
+    int (*signature)(const struct s3like *s, const struct sign_key *key, struct dialect_request *r,
+                     int64_t wall_s, struct sign_out *out);
+    const struct sign_v2_scheme *v2; /* for s3like_sign_v2 */
+    bool unsigned_payload; /* for s3like_sign_v4: bodies are covered by TLS, or by Content-MD5 alone
+                              if the configuration says so */
+    const char *const *classes; /* storage classes as the provider spells them, the default first;
+                                   NULL = in upper case, "STANDARD" */
     int list_version;         /* 1 or 2 */
     bool plus_is_space;       /* in lists with encoding-type=url */
     bool uploads_encoded;     /* the list of uploads can be asked for with encoding-type=url */
     bool copy_if_match_alias; /* also "copy-if-match", as Ceph calls the copy source's condition */
     bool part_copy_decodes_twice;  /* UploadPartCopy decodes its source's key twice (Ceph) */
     uint64_t part_copy_source_min; /* ranges of smaller sources are refused */
+    bool forbid_overwrite; /* if_absent is "VENDOR-forbid-overwrite: true", not If-None-Match */
+    bool range_standard;   /* without "VENDOR-range-behavior: standard" a range that cannot be is
+                              answered with the whole object */
+    bool removed_listed;   /* a batch removal reports what it removed, and nothing of what it could
+                              not */
+    bool skew_unsaid;      /* a clock far off is also refused as AccessDenied or InvalidArgument */
+    bool meta_names_plain; /* names of user metadata have letters, digits and '-' only */
     /* owned */
+    char *region;             /* in signatures */
     char *copy_host;          /* NULL: copy sources are "/bucket/key"; else "copy_host/key" */
     char *storage_class;      /* of new objects; "" = the provider's default */
     char *encryption_default; /* of new objects; "" = the bucket's */
 };
 
-/* Storage classes are upper case at all of these providers; STANDARD is "". */
-char *s3like_storage_class(const char *configured);
+/* s3like_site.c: */
+
+/* The site's common part, and the settings all of the family have. vendor, encryption and classes
+ * are set. */
+int s3like_begin(struct s3like *s, const struct be_dialect *d, const struct conf_remote *conf,
+                 struct errinfo *reterr);
+/* signatureVersion: the first of the two names, when it is not given, or the second. */
+int s3like_signature(const struct s3like *s, const struct conf_remote *conf,
+                     const char *const names[2], bool *ret_second, struct errinfo *reterr);
+
+struct s3like_service {
+    const char *prefix, *suffix; /* of the host, around the region */
+    const char *example;         /* of a region */
+    bool virtual_only;           /* its public hosts take the bucket in the host's name only */
+};
+/* Host and base from endPoint or region. *ret_endpoint: the host without the bucket; the caller's.
+ * cname = on: endPoint is the bucket's own domain. */
+int s3like_place(struct s3like *s, const struct conf_remote *conf,
+                 const struct s3like_service *service, char **ret_endpoint, struct errinfo *reterr);
+/* For services that copy within a region: region, identity, and the region as the site's service. */
+void s3like_home(struct s3like *s, const struct conf_remote *conf,
+                 const struct s3like_service *service, const char *endpoint);
+bool s3like_can_copy(const struct dialect_site *dst, const struct dialect_site *src);
+bool s3like_ends_with_domain(const char *host, const char *domain); /* "" is every host's */
+
+/* As the provider writes it; its default is "". */
+char *s3like_storage_class(const struct s3like *s, const char *configured);
 /* Frees everything, the site too. */
 void s3like_release(struct dialect_site *site);
+/* Two signatures: V2's family with a Date header, and AWS Signature Version 4. */
+int s3like_sign_v2(const struct s3like *s, const struct sign_key *key, struct dialect_request *r,
+                   int64_t wall_s, struct sign_out *out);
+int s3like_sign_v4(const struct s3like *s, const struct sign_key *key, struct dialect_request *r,
+                   int64_t wall_s, struct sign_out *out);
+/* Credentials, token and header around s->signature. */
+int s3like_sign(const struct dialect_site *site, struct dialect_request *r, int64_t wall_s,
+                struct errinfo *reterr);
 
 bool s3like_can_batch(const struct dialect_site *site, const char *key);
 int s3like_build(const struct dialect_site *site, const struct dialect_call *call,

@@ -16,7 +16,9 @@ static void probe_judge(const struct errinfo *e, struct be_probed *ret)
         {"SignatureDoesNotMatch", "credentials", "check accessKeySecret"},
         {"InvalidAccessKeyId", "credentials", "check accessKeyId"},
         {"ExpiredToken", "credentials", "check securityToken: it has expired"},
+        {"SecurityTokenExpired", "credentials", "check securityToken: it has expired"},
         {"InvalidToken", "credentials", "check securityToken"},
+        {"InvalidSecurityToken", "credentials", "check securityToken"},
         {"NoSuchBucket", "bucket", "check bucket, region and endPoint"},
         {"AccessDenied", "credentials", "check what accessKeyId may do with this bucket"},
         {"AuthorizationHeaderMalformed", "region", "check region"},
@@ -24,6 +26,11 @@ static void probe_judge(const struct errinfo *e, struct be_probed *ret)
         {"RequestTimeTooSkewed", "clock", "check this machine's clock"},
         {"RequestExpired", "clock", "check this machine's clock"},
     };
+    if (e->cls == ERR_INVALID && strcmp(e->code, "AccessDenied") == 0) {
+        ret->aspect = "region"; /* OSS, of a bucket in another one */
+        ret->mend = "check region and endPoint";
+        return;
+    }
     for (size_t i = 0; i < ARRAY_LEN(codes); i++) {
         if (strcmp(e->code, codes[i].code) == 0) {
             ret->aspect = codes[i].aspect;

@@ -14,6 +14,8 @@ static const char *const standard_headers[] = {"content-type",        "cache-con
                                                "content-disposition", "content-encoding",
                                                "content-language",    "expires"};
 
+#define PLAIN "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-"
+
 /* "x-amz-" + name; the result is the caller's buffer, emptied first. */
 static const char *vendor_name(const struct s3like *s, const char *name, char ret[128])
 {
@@ -70,6 +72,11 @@ static int add_user_meta(const struct s3like *s, const struct kv *m, struct kvli
         return err_set(reterr, ERR_INVALID, -EINVAL, "metadata name '%.60s' cannot be a header's",
                        name);
     }
+    if (s->meta_names_plain && strspn(name, PLAIN) != strlen(name)) {
+        return err_set(reterr, ERR_INVALID, -EINVAL,
+                       "metadata name '%.60s': %s takes letters, digits and '-' only", name,
+                       s->site.name);
+    }
     int err = buf_addf(&header, "%smeta-%s", s->vendor, name);
     if (err == 0) {
         err = dialect_meta_encode(m->value, &value);
@@ -106,7 +113,7 @@ static int add_meta(const struct s3like *s, const struct kvlist *meta, struct kv
             }
         } else if (strcasecmp(m->name, "storage-class") == 0) {
             free(own_class);
-            own_class = s3like_storage_class(m->value);
+            own_class = s3like_storage_class(s, m->value);
             class = own_class;
         } else if (strcasecmp(m->name, "encryption") == 0) {
             encryption = m->value;
@@ -126,12 +133,15 @@ static int add_meta(const struct s3like *s, const struct kvlist *meta, struct kv
     return encryption[0] != '\0' ? s->encryption(s, encryption, headers, reterr) : 0;
 }
 
-static void add_conditions(const char *if_match, bool if_absent, struct kvlist *headers)
+static void add_conditions(const struct s3like *s, const char *if_match, bool if_absent,
+                           struct kvlist *headers)
 {
     if (if_match) {
         set_etag(headers, "if-match", if_match);
     }
-    if (if_absent) {
+    if (if_absent && s->forbid_overwrite) {
+        set_vendor(s, headers, "forbid-overwrite", "true");
+    } else if (if_absent) {
         kv_set(headers, "if-none-match", "*");
     }
 }
@@ -171,7 +181,8 @@ static int add_copy_source(const struct s3like *s, const struct dialect_call *ca
     return 0;
 }
 
-static int build_read(const struct be_read *op, bool head, struct dialect_request *r)
+static int build_read(const struct s3like *s, const struct be_read *op, bool head,
+                      struct dialect_request *r)
 {
     if (op->if_match) {
         set_etag(&r->headers, "if-match", op->if_match);
@@ -191,6 +202,9 @@ static int build_read(const struct be_read *op, bool head, struct dialect_reques
     snprintf(range, sizeof(range), "bytes=%llu-%llu", (unsigned long long)op->offset,
              (unsigned long long)last);
     kv_set(&r->headers, "range", range);
+    if (s->range_standard) {
+        set_vendor(s, &r->headers, "range-behavior", "standard");
+    }
     return 0;
 }
 
@@ -273,13 +287,13 @@ static int build_part(const struct s3like *s, const struct dialect_call *call,
     return err;
 }
 
-static int build_many(const struct dialect_call *call, struct dialect_request *r,
-                      struct errinfo *reterr)
+static int build_many(const struct s3like *s, const struct dialect_call *call,
+                      struct dialect_request *r, struct errinfo *reterr)
 {
     const struct be_many *op = CONTAINER_OF(call->op, const struct be_many, op);
     r->method = "POST";
     kv_set(&r->query, "delete", "");
-    if (s3xml_delete_body(op->keys, call->chosen, call->n_chosen, &r->own) < 0) {
+    if (s3xml_delete_body(op->keys, call->chosen, call->n_chosen, !s->removed_listed, &r->own) < 0) {
         return err_set(reterr, ERR_LOCAL, -ENOMEM, "delete: no memory");
     }
     r->body = r->own.data;
@@ -291,13 +305,13 @@ static int build_many(const struct dialect_call *call, struct dialect_request *r
     return 0;
 }
 
-static int build_commit(const struct dialect_call *call, struct dialect_request *r,
-                        struct errinfo *reterr)
+static int build_commit(const struct s3like *s, const struct dialect_call *call,
+                        struct dialect_request *r, struct errinfo *reterr)
 {
     const struct be_commit *op = CONTAINER_OF(call->op, const struct be_commit, op);
     r->method = "POST";
     kv_set(&r->query, "uploadId", op->upload_id);
-    add_conditions(op->if_match, op->if_absent, &r->headers);
+    add_conditions(s, op->if_match, op->if_absent, &r->headers);
     if (s3xml_complete_body(op->parts, op->n_parts, &r->own) < 0) {
         return err_set(reterr, ERR_LOCAL, -ENOMEM, "commit: no memory");
     }
@@ -336,7 +350,7 @@ static int build_kind(const struct s3like *s, const struct dialect_call *call,
         r->method = "HEAD";
         return 0;
     case BE_READ:
-        return build_read(CONTAINER_OF(call->op, const struct be_read, op), call->head, r);
+        return build_read(s, CONTAINER_OF(call->op, const struct be_read, op), call->head, r);
     case BE_WRITE: {
         const struct be_write *op = CONTAINER_OF(call->op, const struct be_write, op);
         r->method = "PUT";
@@ -345,12 +359,12 @@ static int build_kind(const struct s3like *s, const struct dialect_call *call,
         if (op->md5) {
             set_md5(&r->headers, op->md5);
         }
-        add_conditions(op->if_match, op->if_absent, &r->headers);
+        add_conditions(s, op->if_match, op->if_absent, &r->headers);
         return add_meta(s, op->meta, &r->headers, reterr);
     }
     case BE_REMOVE:
         r->method = "DELETE";
-        add_conditions(CONTAINER_OF(call->op, const struct be_remove, op)->if_match, false,
+        add_conditions(s, CONTAINER_OF(call->op, const struct be_remove, op)->if_match, false,
                        &r->headers);
         return 0;
     case BE_LIST:
@@ -359,7 +373,7 @@ static int build_kind(const struct s3like *s, const struct dialect_call *call,
         r->method = "PUT";
         return build_copy(s, call, r, reterr);
     case BE_REMOVE_MANY:
-        return build_many(call, r, reterr);
+        return build_many(s, call, r, reterr);
     case BE_MP_BEGIN:
         r->method = "POST";
         kv_set(&r->query, "uploads", "");
@@ -369,7 +383,7 @@ static int build_kind(const struct s3like *s, const struct dialect_call *call,
         r->method = "PUT";
         return build_part(s, call, r, reterr);
     case BE_MP_COMMIT:
-        return build_commit(call, r, reterr);
+        return build_commit(s, call, r, reterr);
     case BE_MP_ABORT:
         r->method = "DELETE";
         kv_set(&r->query, "uploadId", CONTAINER_OF(call->op, const struct be_mp, op)->upload_id);

@@ -524,35 +524,37 @@ int s3xml_uploads(const char *p, size_t n, bool plus_is_space, struct be_upload 
 }
 
 struct deletes {
-    int (*failed)(void *ctx, const char *key, const char *code, const char *message);
+    bool removed;
+    int (*each)(void *ctx, const char *key, const char *code, const char *message);
     void *ctx;
 };
 
 static int each_delete(void *ctx, struct xml_field *row)
 {
     struct deletes *d = ctx;
-    if (!row[0].value || !row[1].value) {
+    if (!row[0].value || (!row[1].value && !d->removed)) {
         return -EBADMSG;
     }
-    return d->failed(d->ctx, row[0].value, row[1].value, row[2].value ? row[2].value : "");
+    return d->each(d->ctx, row[0].value, row[1].value, row[2].value ? row[2].value : "");
 }
 
-int s3xml_deletes(const char *p, size_t n,
-                  int (*failed)(void *ctx, const char *key, const char *code, const char *message),
+int s3xml_deletes(const char *p, size_t n, bool removed,
+                  int (*each)(void *ctx, const char *key, const char *code, const char *message),
                   void *ctx)
 {
     struct xml_field row[] = {{"Key", NULL}, {"Code", NULL}, {"Message", NULL}};
-    struct deletes d = {failed, ctx};
-    struct xml_rows rows = {"*/Error", row, ARRAY_LEN(row), each_delete, &d};
+    struct deletes d = {removed, each, ctx};
+    struct xml_rows rows = {removed ? "*/Deleted" : "*/Error", row, ARRAY_LEN(row), each_delete, &d};
     char root[XML_ROOT_MAX];
     int err = xml_read_rows(p, n, &rows, NULL, 0, root);
     return err == 0 && strcmp(root, "DeleteResult") != 0 ? -EBADMSG : err;
 }
 
-int s3xml_delete_body(const char *const *keys, const size_t *chosen, size_t n, struct buf *ret)
+int s3xml_delete_body(const char *const *keys, const size_t *chosen, size_t n, bool quiet,
+                      struct buf *ret)
 {
-    int err =
-        buf_adds(ret, "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Delete><Quiet>true</Quiet>");
+    int err = buf_addf(ret, "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Delete><Quiet>%s</Quiet>",
+                       quiet ? "true" : "false");
     for (size_t i = 0; i < n && err == 0; i++) {
         const char *key = keys[chosen[i]];
         err = buf_adds(ret, "<Object><Key>");

@@ -37,11 +37,12 @@ int s3xml_parts(const char *p, size_t n, struct be_part_id **ret_parts, size_t *
 int s3xml_uploads(const char *p, size_t n, bool plus_is_space, struct be_upload **ret_uploads,
                   size_t *ret_n, char **ret_next_key, char **ret_next_id);
 
-/* Each failure in a DeleteResult. */
-int s3xml_deletes(const char *p, size_t n,
-                  int (*failed)(void *ctx, const char *key, const char *code, const char *message),
+/* Each key of a DeleteResult that failed (code is not NULL), or, with removed, that was removed. */
+int s3xml_deletes(const char *p, size_t n, bool removed,
+                  int (*each)(void *ctx, const char *key, const char *code, const char *message),
                   void *ctx);
 
-/* Request bodies. */
-int s3xml_delete_body(const char *const *keys, const size_t *chosen, size_t n, struct buf *ret);
+/* Request bodies. quiet: the answer is to name failures only. */
+int s3xml_delete_body(const char *const *keys, const size_t *chosen, size_t n, bool quiet,
+                      struct buf *ret);
 int s3xml_complete_body(const struct be_part_id *parts, size_t n, struct buf *ret);

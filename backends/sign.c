@@ -10,7 +10,13 @@
 #include "digest.h"
 #include "mem.h"
 
-const struct sign_v4_scheme sign_v4_aws = {"AWS4-HMAC-SHA256", "AWS4", "s3", "aws4_request"};
+const struct sign_v4_scheme sign_v4_aws = {"AWS4-HMAC-SHA256", "AWS4", "s3",
+                                           "aws4_request",     NULL,   NULL};
+
+/* What selects the bytes that are answered with; all else that OSS leaves open only describes. */
+static const char *const oss_additional[] = {"host", "if-match", "range", NULL};
+const struct sign_v4_scheme sign_v4_oss = {"OSS4-HMAC-SHA256",  "aliyun_v4", "oss",
+                                           "aliyun_v4_request", "x-oss-",    oss_additional};
 
 static const char *const v2_subresources[] = {"acl",
                                               "cors",
@@ -38,7 +44,64 @@ static const char *const v2_subresources[] = {"acl",
                                               "versions",
                                               "website",
                                               NULL};
-const struct sign_v2_scheme sign_v2_aws = {"AWS", "x-amz-", "x-amz-date", v2_subresources};
+const struct sign_v2_scheme sign_v2_aws = {"AWS", "x-amz-", "x-amz-date", v2_subresources, false};
+
+/* Of the lists of OSS and KS3, which are longer, what these dialects or a presigned URL can ask for. */
+static const char *const oss_subresources[] = {"acl",
+                                               "append",
+                                               "continuation-token",
+                                               "delete",
+                                               "encryption",
+                                               "lifecycle",
+                                               "location",
+                                               "objectMeta",
+                                               "partNumber",
+                                               "position",
+                                               "response-cache-control",
+                                               "response-content-disposition",
+                                               "response-content-encoding",
+                                               "response-content-language",
+                                               "response-content-type",
+                                               "response-expires",
+                                               "restore",
+                                               "security-token",
+                                               "symlink",
+                                               "tagging",
+                                               "uploadId",
+                                               "uploads",
+                                               "versionId",
+                                               "versioning",
+                                               "versions",
+                                               "x-oss-process",
+                                               "x-oss-traffic-limit",
+                                               NULL};
+const struct sign_v2_scheme sign_v2_oss = {"OSS", "x-oss-", "x-oss-date", oss_subresources, true};
+
+static const char *const kss_subresources[] = {"acl",
+                                               "append",
+                                               "delete",
+                                               "encryption",
+                                               "location",
+                                               "partNumber",
+                                               "policy",
+                                               "position",
+                                               "response-cache-control",
+                                               "response-content-disposition",
+                                               "response-content-encoding",
+                                               "response-content-language",
+                                               "response-content-type",
+                                               "response-expires",
+                                               "restore",
+                                               "security-token",
+                                               "symlink",
+                                               "tagging",
+                                               "uploadId",
+                                               "uploads",
+                                               "versionId",
+                                               "versioning",
+                                               "versions",
+                                               NULL};
+const struct sign_v2_scheme sign_v2_kss = {"KSS", "x-kss-", "x-kss-date", kss_subresources, false};
 
 void sign_out_fini(struct sign_out *o)
 {
@@ -144,15 +207,23 @@ static bool has_prefix_ci(const char *s, const char *prefix)
     return strncasecmp(s, prefix, strlen(prefix)) == 0;
 }
 
+enum {
+    JOIN_LAST = 1, /* one more after the last pair */
+    JOIN_BARE = 2, /* no separator before an empty value */
+};
+
 /* "name SEP value" joined with JOIN, and the names joined with ';' */
-static int pairs_join(const struct pairs *l, char sep, char join, bool join_last, struct buf *out,
+static int pairs_join(const struct pairs *l, char sep, char join, unsigned how, struct buf *out,
                       struct buf *names)
 {
     int err = 0;
     for (size_t i = 0; i < l->n && err == 0; i++) {
         const struct pair *p = &l->items[i];
-        err = buf_addf(out, "%s%c%s", p->name, sep, p->value);
-        if (err == 0 && (join_last || i + 1 < l->n)) {
+        err = buf_adds(out, p->name);
+        if (err == 0 && (p->value[0] != '\0' || !(how & JOIN_BARE))) {
+            err = buf_addf(out, "%c%s", sep, p->value);
+        }
+        if (err == 0 && ((how & JOIN_LAST) || i + 1 < l->n)) {
             err = buf_addc(out, join);
         }
         if (err == 0 && names) {
@@ -205,27 +276,54 @@ static char *trimmed(const char *s, bool inner)
 }
 
 /* Headers that a proxy or the HTTP library may add, drop or rewrite on the way. */
-static bool v4_unsigned(const char *name)
+static bool is_one_of(const char *name, const char *const *list)
 {
-    static const char *const names[] = {"authorization",   "user-agent", "expect",
-                                        "accept-encoding", "connection", "transfer-encoding"};
-    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
-        if (strcasecmp(name, names[i]) == 0) {
-            return true;
-        }
+    while (*list && strcasecmp(name, *list) != 0) {
+        list++;
     }
-    return false;
+    return *list != NULL;
 }
 
-static int v4_canonical(const struct sign_req *req, const char *payload_hash, struct sign_out *out)
+static bool v4_unsigned(const char *name)
+{
+    static const char *const names[] = {"authorization", "user-agent",        "expect", "accept-encoding",
+                                        "connection",    "transfer-encoding", NULL};
+    return is_one_of(name, names);
+}
+
+static bool v4_signs(const struct sign_v4_scheme *scheme, const char *name)
+{
+    static const char *const always[] = {"content-md5", "content-type", NULL};
+    if (!scheme->vendor_prefix) {
+        return !v4_unsigned(name);
+    }
+    return has_prefix_ci(name, scheme->vendor_prefix) || is_one_of(name, always) ||
+           is_one_of(name, scheme->additional);
+}
+
+/* The names that the signature lists. */
+static int v4_list(const struct sign_v4_scheme *scheme, const struct pairs *headers, struct buf *ret)
+{
+    int err = 0;
+    for (size_t i = 0; i < headers->n && err == 0; i++) {
+        const char *name = headers->items[i].name;
+        if (!scheme->vendor_prefix || is_one_of(name, scheme->additional)) {
+            err = buf_addf(ret, "%s%s", ret->len > 0 ? ";" : "", name);
+        }
+    }
+    return err;
+}
+
+static int v4_canonical(const struct sign_v4_scheme *scheme, const struct sign_req *req,
+                        const char *payload_hash, struct sign_out *out)
 {
     CLEANUP(pairs_fini) struct pairs query = {0};
     CLEANUP(pairs_fini) struct pairs headers = {0};
     int err = pairs_of_query(req->query, false, &query);
     for (size_t i = 0; i < req->headers->n; i++) {
         const struct kv *h = &req->headers->items[i];
-        if (!v4_unsigned(h->name)) {
-            pairs_add(&headers, lowered(h->name), trimmed(h->value, true));
+        if (v4_signs(scheme, h->name)) {
+            pairs_add(&headers, lowered(h->name), trimmed(h->value, !scheme->vendor_prefix));
         }
     }
     pairs_sort(&headers);
@@ -234,13 +332,17 @@ static int v4_canonical(const struct sign_req *req, const char *payload_hash, st
         err = buf_addf(c, "%s\n%s\n", req->method, req->path);
     }
     if (err == 0) {
-        err = pairs_join(&query, '=', '&', false, c, &out->query_list);
+        err = pairs_join(&query, '=', '&', scheme->vendor_prefix ? JOIN_BARE : 0, c,
+                         &out->query_list);
     }
     if (err == 0) {
         err = buf_addc(c, '\n');
     }
     if (err == 0) {
-        err = pairs_join(&headers, ':', '\n', true, c, &out->header_list);
+        err = pairs_join(&headers, ':', '\n', JOIN_LAST, c, NULL);
+    }
+    if (err == 0) {
+        err = v4_list(scheme, &headers, &out->header_list);
     }
     if (err == 0) {
         err = buf_addf(c, "\n%s\n%s", buf_str(&out->header_list), payload_hash);
@@ -258,7 +360,7 @@ int sign_v4(const struct sign_v4_scheme *scheme, const struct sign_req *req,
             const char *payload_hash, struct sign_out *out)
 {
     sign_out_fini(out);
-    int err = v4_canonical(req, payload_hash, out);
+    int err = v4_canonical(scheme, req, payload_hash, out);
     if (err < 0) {
         return err;
     }
@@ -290,6 +392,13 @@ int sign_v4(const struct sign_v4_scheme *scheme, const struct sign_req *req,
     hmac_sha256(k, sizeof(k), out->to_sign.data, out->to_sign.len, hash);
     wipe(k, sizeof(k));
     hex_encode(hash, sizeof(hash), out->signature);
+    bool listed = out->header_list.len > 0;
+    if (scheme->vendor_prefix) {
+        return buf_addf(&out->authorization, "%s Credential=%s/%s,%s%s%sSignature=%s",
+                        scheme->algorithm, key->id, buf_str(&scope),
+                        listed ? "AdditionalHeaders=" : "", buf_str(&out->header_list),
+                        listed ? "," : "", out->signature);
+    }
     return buf_addf(&out->authorization, "%s Credential=%s/%s, SignedHeaders=%s, Signature=%s",
                     scheme->algorithm, key->id, buf_str(&scope), buf_str(&out->header_list),
                     out->signature);
@@ -306,7 +415,8 @@ static int v2_resource(const struct sign_v2_scheme *scheme, const struct sign_re
 {
     int err = bucket ? buf_addf(out, "/%s", bucket) : 0;
     if (err == 0) {
-        err = buf_adds(out, req->path);
+        err = scheme->decoded ? url_decode(out, req->path, strlen(req->path), false)
+                              : buf_adds(out, req->path);
     }
     char mark = '?';
     for (size_t i = 0; scheme->subresources[i] && err == 0; i++) {
@@ -348,7 +458,7 @@ int sign_v2(const struct sign_v2_scheme *scheme, const struct sign_req *req,
         buf_addf(s, "%s\n%s\n%s\n%s\n", req->method, header_or_empty(req->headers, "content-md5"),
                  header_or_empty(req->headers, "content-type"), date_line);
     if (err == 0) {
-        err = pairs_join(&vendor, ':', '\n', true, s, &out->header_list);
+        err = pairs_join(&vendor, ':', '\n', JOIN_LAST, s, &out->header_list);
     }
     if (err == 0) {
         err = v2_resource(scheme, req, bucket, s);
@@ -373,19 +483,14 @@ static bool cos_signs(const struct kv *h)
                                         "if-match",         "if-modified-since",
                                         "if-none-match",    "if-unmodified-since",
                                         "origin",           "range",
-                                        "pic-operations"};
+                                        "pic-operations",   NULL};
     if (h->value[0] == '\0') {
         return false;
     }
     if (has_prefix_ci(h->name, "x-cos-") || has_prefix_ci(h->name, "x-ci-")) {
         return true;
     }
-    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
-        if (strcasecmp(h->name, names[i]) == 0) {
-            return true;
-        }
-    }
-    return false;
+    return is_one_of(h->name, names);
 }
 
 static int cos_http_string(const struct sign_req *req, struct sign_out *out)
@@ -420,13 +525,13 @@ static int cos_http_string(const struct sign_req *req, struct sign_out *out)
         err = buf_addc(c, '\n');
     }
     if (err == 0) {
-        err = pairs_join(&query, '=', '&', false, c, &out->query_list);
+        err = pairs_join(&query, '=', '&', 0, c, &out->query_list);
     }
     if (err == 0) {
         err = buf_addc(c, '\n');
     }
     if (err == 0) {
-        err = pairs_join(&headers, '=', '&', false, c, &out->header_list);
+        err = pairs_join(&headers, '=', '&', 0, c, &out->header_list);
     }
     if (err == 0) {
         err = buf_addc(c, '\n');

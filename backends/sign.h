@@ -41,12 +41,17 @@ struct sign_v4_scheme {
     const char *key_prefix; /* AWS4 */
     const char *service;    /* s3 */
     const char *terminator; /* aws4_request */
+    /* NULL: every header is signed, and the signature lists them all. Else (OSS) those of this
+     * prefix, Content-Type, Content-MD5 and, when they are sent, the additional ones, which alone
+     * are listed; and a parameter without a value has no '='. */
+    const char *vendor_prefix;
+    const char *const *additional; /* NULL-terminated */
 };
-extern const struct sign_v4_scheme sign_v4_aws;
+extern const struct sign_v4_scheme sign_v4_aws, sign_v4_oss;
 
 /* date is YYYYMMDDTHHMMSSZ (also sent as x-amz-date), payload_hash the value of
- * x-amz-content-sha256. All headers given are signed but those that proxies and HTTP libraries
- * touch (see sign.c). 0 or -ENOMEM. */
+ * x-amz-content-sha256. Headers that proxies and HTTP libraries touch (see sign.c) are never signed.
+ * OSS takes the path with the bucket in front, whatever stands in the request line. 0 or -ENOMEM. */
 int sign_v4(const struct sign_v4_scheme *scheme, const struct sign_req *req,
             const struct sign_key *key, const char *region, const char *date,
             const char *payload_hash, struct sign_out *out);
@@ -57,8 +62,9 @@ struct sign_v2_scheme {
     const char *vendor_prefix;       /* "x-amz-": these headers are signed */
     const char *vendor_date;         /* "x-amz-date": when sent, the Date line is empty */
     const char *const *subresources; /* sorted, NULL-terminated: query names that are signed */
+    bool decoded;                    /* the path stands in the text as the key is, not encoded */
 };
-extern const struct sign_v2_scheme sign_v2_aws;
+extern const struct sign_v2_scheme sign_v2_aws, sign_v2_oss, sign_v2_kss;
 
 /* bucket: prepended to the path as "/bucket" for virtual-host requests; NULL for path style.
  * date_line: NULL takes the headers' date; a presigned URL gives its Expires. */

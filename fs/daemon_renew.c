@@ -33,11 +33,14 @@ static void add_stamp(uint64_t *h, const char *path)
 /* Changes whenever one of the files is written or replaced. */
 static uint64_t stamp_of(const char *config)
 {
-    CLEANUP(mem_freep) char *other = conf_credentials_file();
     uint64_t h = 0xcbf29ce484222325u;
+    char *other;
 
     add_stamp(&h, config);
-    add_stamp(&h, other);
+    for (size_t i = 0; (other = conf_credentials_file(i)) != NULL; i++) {
+        add_stamp(&h, other);
+        free(other);
+    }
     return h;
 }
 

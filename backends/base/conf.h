@@ -26,7 +26,7 @@ struct conf_remote {
     unsigned small_slots, big_slots;
     enum conf_md5 { CONF_MD5_OFF, CONF_MD5_ON, CONF_MD5_STRICT } file_md5;
     unsigned request_timeout_ms, request_try_count;
-    char *signature; /* s3: "v4" (default) or "v2" */
+    char *signature; /* one of what the provider knows; s3: "v4" (default) or "v2" */
     int list_version; /* s3: 2 (default) or 1 */
     struct conf_limits { /* tests and unusual servers lower the provider's limits; 0 = the provider's */
         uint64_t max_copy, max_put, max_part, min_part;
@@ -48,7 +48,7 @@ struct conf {
     size_t n_remotes;
 };
 
-/* Credentials a section does not give come from the environment (AWS_…, COS_… or TENCENTCLOUD_…) or ~/.aws/credentials.
+/* Credentials a section does not give come from the environment (AWS_…, COS_… and their like), ~/.aws/credentials or ~/.ossutilconfig.
  * First found of `path`, $OBJMIG_CONFIG, ~/.config/objmig/objmig.conf, /etc/objmig/objmig.conf. Reads all sections and
  * lists every fault, one line each, in *ret_faults: "FILE:LINE: [section] key: what; how to mend". 0 or -errno
  * (-EINVAL with faults, -EPERM when readable by others with secrets in it, -ENOENT without a fault when none exists and path is
@@ -58,9 +58,9 @@ struct conf *conf_new(const char *file); /* without remotes, for URLs when there
 void conf_free(struct conf *c);
 const struct conf_remote *conf_find(const struct conf *c, const char *name); /* borrowed, NULL when absent */
 
-/* Where a section's credentials are looked for when it has none and the environment neither: AWS's own file. The caller frees;
- * NULL when there is no home directory. It may not exist. */
-char *conf_credentials_file(void);
+/* Where a section's credentials are looked for when it has none and the environment neither: the files of the providers' own
+ * tools. The caller frees; NULL behind the last one. They may not exist. */
+char *conf_credentials_file(size_t i);
 
 /* SPEC of mount.objmig: NAME, NAME:prefix, all, or scheme://bucket[/prefix] with region=, endPoint=, … given in `options`
  * (key=value pairs) and credentials from the environment. Adds a remote to the configuration for a URL. *ret_prefix is

@@ -42,8 +42,10 @@ enum {
     P_S3 = 2,
     P_COS = 4,
     P_MEMORY = 8,
-    P_CLOUD = P_S3 | P_COS | P_MEMORY,
-    P_ALL = 15
+    P_OSS = 16,
+    P_KS3 = 32,
+    P_CLOUD = P_S3 | P_COS | P_OSS | P_KS3 | P_MEMORY,
+    P_ALL = P_LOCAL | P_CLOUD
 };
 
 extern const struct provider {
@@ -52,6 +54,8 @@ extern const struct provider {
     bool cloud; /* wants bucket, region or endPoint, and keys */
     const char *scheme;
     const char *env[3][2]; /* id, secret, token: the provider's own names, in order of preference */
+    const char *region;        /* an example; NULL: us-east-1 */
+    const char *signatures[2]; /* what signatureVersion may be, the default first; NULL: no choice */
 } conf_providers[];
 extern const size_t conf_n_providers;
 
@@ -83,6 +87,7 @@ enum key {
     KEY_LIST_VERSION,
     KEY_CONDITIONAL,
     KEY_UNSIGNED,
+    KEY_CNAME,
     KEY_MAX_COPY,
     KEY_MAX_PUT,
     KEY_MAX_PART,

@@ -22,25 +22,45 @@
 #define TIB (1024 * GIB)
 
 const struct provider conf_providers[] = {
-    {"local", P_LOCAL, false, "file", {{NULL}}},
+    {"local", P_LOCAL, false, "file", {{NULL}}, NULL, {NULL}},
     {"s3",
      P_S3,
      true,
      "s3",
-     {{"AWS_ACCESS_KEY_ID", NULL}, {"AWS_SECRET_ACCESS_KEY", NULL}, {"AWS_SESSION_TOKEN", NULL}}},
+     {{"AWS_ACCESS_KEY_ID", NULL}, {"AWS_SECRET_ACCESS_KEY", NULL}, {"AWS_SESSION_TOKEN", NULL}},
+     NULL,
+     {"v4", "v2"}},
     {"cos",
      P_COS,
      true,
      "cos",
      {{"COS_SECRET_ID", "TENCENTCLOUD_SECRET_ID"},
       {"COS_SECRET_KEY", "TENCENTCLOUD_SECRET_KEY"},
-      {"COS_TOKEN", "TENCENTCLOUD_TOKEN"}}},
-    {"memory", P_MEMORY, false, "memory", {{NULL}}},
+      {"COS_TOKEN", "TENCENTCLOUD_TOKEN"}},
+     "ap-guangzhou",
+     {NULL}},
+    {"oss",
+     P_OSS,
+     true,
+     "oss",
+     {{"ALIBABA_CLOUD_ACCESS_KEY_ID", "OSS_ACCESS_KEY_ID"},
+      {"ALIBABA_CLOUD_ACCESS_KEY_SECRET", "OSS_ACCESS_KEY_SECRET"},
+      {"ALIBABA_CLOUD_SECURITY_TOKEN", "OSS_SESSION_TOKEN"}},
+     "cn-hangzhou",
+     {"v4", "v1"}},
+    {"ks3",
+     P_KS3,
+     true,
+     "ks3",
+     {{"KS3_ACCESS_KEY_ID", NULL}, {"KS3_ACCESS_KEY_SECRET", NULL}, {"KS3_SECURITY_TOKEN", NULL}},
+     "cn-beijing",
+     {"kss", "v4"}},
+    {"memory", P_MEMORY, false, "memory", {{NULL}}, NULL, {"v4", "v2"}},
 };
 
 const size_t conf_n_providers = ARRAY_LEN(conf_providers);
 
-enum kind { K_STR, K_SECRET, K_BOOL, K_SIZE, K_UINT, K_MD5, K_SIGNATURE, K_OPTION };
+enum kind { K_STR, K_SECRET, K_BOOL, K_SIZE, K_UINT, K_MD5, K_OPTION };
 
 #define AT(field) offsetof(struct conf_remote, field)
 
@@ -79,10 +99,12 @@ static const struct keydef {
         {"requestTimeoutMs", {NULL}, K_UINT, P_ALL, AT(request_timeout_ms), 1, 86400000},
     [KEY_TRIES] = {"requestTryCount", {NULL}, K_UINT, P_ALL, AT(request_try_count), 1, 1000},
     [KEY_SIGNATURE] =
-        {"signatureVersion", {NULL}, K_SIGNATURE, P_S3 | P_MEMORY, AT(signature), 0, 0},
+        {"signatureVersion", {NULL}, K_STR, P_S3 | P_OSS | P_KS3 | P_MEMORY, AT(signature), 0, 0},
     [KEY_LIST_VERSION] = {"listVersion", {NULL}, K_UINT, P_S3 | P_MEMORY, AT(list_version), 1, 2},
-    [KEY_CONDITIONAL] = {"conditionalWrites", {NULL}, K_OPTION, P_S3, AT(defaults), 0, 0},
-    [KEY_UNSIGNED] = {"unsignedPayload", {NULL}, K_OPTION, P_S3, AT(defaults), 0, 0},
+    [KEY_CONDITIONAL] =
+        {"conditionalWrites", {NULL}, K_OPTION, P_S3 | P_OSS | P_KS3, AT(defaults), 0, 0},
+    [KEY_UNSIGNED] = {"unsignedPayload", {NULL}, K_OPTION, P_S3 | P_KS3, AT(defaults), 0, 0},
+    [KEY_CNAME] = {"cname", {NULL}, K_OPTION, P_OSS | P_KS3, AT(defaults), 0, 0},
     [KEY_MAX_COPY] = {"copyPartThreshold", {NULL}, K_SIZE, P_ALL, AT(limits.max_copy), 1, 64 * TIB},
     [KEY_MAX_PUT] = {"putLimit", {NULL}, K_SIZE, P_ALL, AT(limits.max_put), 1, 64 * TIB},
     [KEY_MAX_PART] = {"maxPartSize", {NULL}, K_SIZE, P_ALL, AT(limits.max_part), 1, 64 * TIB},
@@ -299,7 +321,7 @@ void conf_remote_free(struct conf_remote *r)
     free(r->name);
     for (size_t i = 0; i < N_KEYS; i++) {
         void *field = (char *)r + keys[i].offset;
-        if (keys[i].kind == K_STR || keys[i].kind == K_SIGNATURE) {
+        if (keys[i].kind == K_STR) {
             free(*(char **)field);
         } else if (keys[i].kind == K_SECRET) {
             secret_free(*(struct secret **)field);
@@ -314,7 +336,7 @@ static struct conf_remote *remote_new(const char *name)
     struct conf_remote *r = mem_zalloc(sizeof(*r));
     r->name = mem_strdup(name);
     for (size_t i = 0; i < N_KEYS; i++) {
-        if (keys[i].kind == K_STR || keys[i].kind == K_SIGNATURE) {
+        if (keys[i].kind == K_STR) {
             *(char **)(void *)((char *)r + keys[i].offset) = mem_strdup("");
         }
     }
@@ -419,13 +441,6 @@ static void set_field(struct loader *l, const struct raw *raw, enum key key, str
         }
         break;
     }
-    case K_SIGNATURE:
-        if (strcasecmp(value, "v4") == 0 || strcasecmp(value, "v2") == 0) {
-            set_str(&r->signature, value[1] == '4' ? "v4" : "v2");
-        } else {
-            FAULT(key, "\"%.60s\" is neither v4 nor v2; write one of them", value);
-        }
-        break;
     }
 }
 
@@ -594,23 +609,44 @@ static const char *env_of(const char *const names[2])
     return NULL;
 }
 
-struct aws_profile {
-    const char *name;
+/* The files of other people's tools. */
+static const struct key_file {
+    unsigned provider;
+    const char *path_env, *path; /* $path_env, or else path below the home directory */
+    const char *section_env;
+    const char *sections[2]; /* $section_env, or else the first of these that has keys */
+    const char *names[3];    /* id, secret, token */
+} key_files[] = {
+    {P_S3,
+     "AWS_SHARED_CREDENTIALS_FILE",
+     ".aws/credentials",
+     "AWS_PROFILE",
+     {"default", NULL},
+     {"aws_access_key_id", "aws_secret_access_key", "aws_session_token"}},
+    {P_OSS,
+     NULL,
+     ".ossutilconfig",
+     NULL,
+     {"Credentials", "default"}, /* version 1, version 2 */
+     {"accessKeyID", "accessKeySecret", "stsToken"}},
+};
+
+struct found_keys {
+    const struct key_file *file;
+    const char *section;
     char *vals[3]; /* id, secret, token */
 };
 
-static void aws_pair(struct lines *s, const char *name, const char *value)
+static void take_key(struct lines *s, const char *name, const char *value)
 {
-    static const char *const names[] = {"aws_access_key_id", "aws_secret_access_key",
-                                        "aws_session_token"};
-    struct aws_profile *profile = s->owner;
-    if (!s->section || strcmp(s->section, profile->name) != 0) {
+    struct found_keys *found = s->owner;
+    if (!s->section || strcmp(s->section, found->section) != 0) {
         return;
     }
-    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
-        if (strcasecmp(name, names[i]) == 0 && value[0] != '\0') {
-            conf_str_wipe(profile->vals[i]);
-            profile->vals[i] = mem_strdup(value);
+    for (size_t i = 0; i < ARRAY_LEN(found->vals); i++) {
+        if (strcasecmp(name, found->file->names[i]) == 0 && value[0] != '\0') {
+            conf_str_wipe(found->vals[i]);
+            found->vals[i] = mem_strdup(value);
         }
     }
 }
@@ -623,43 +659,78 @@ static void ignore_fault(struct lines *s, const char *what)
 {
 }
 
-char *conf_credentials_file(void)
+static const char *env_or_null(const char *name)
 {
-    const char *path = getenv("AWS_SHARED_CREDENTIALS_FILE");
-    const char *home = conf_home_dir();
-    if (path && path[0] != '\0') {
-        return mem_strdup(path);
-    }
-    return home ? mem_printf("%s/.aws/credentials", home) : NULL;
+    return name ? env_of((const char *const[2]){name, NULL}) : NULL;
 }
 
-/* The default profile of the AWS tools, or the one they would use. */
-static void aws_credentials(struct conf_remote *r)
+char *conf_credentials_file(size_t i)
 {
-    CLEANUP(mem_freep) char *path = conf_credentials_file();
-    if (!path) {
-        return;
+    if (i >= ARRAY_LEN(key_files)) {
+        return NULL;
     }
-    const char *name = getenv("AWS_PROFILE");
-    struct aws_profile profile = {.name = name && name[0] != '\0' ? name : "default"};
-    CLEANUP(conf_buf_wipe) struct buf text = BUF_INIT;
-    struct stat st;
+    const char *path = env_or_null(key_files[i].path_env);
+    const char *home = conf_home_dir();
+    if (path) {
+        return mem_strdup(path);
+    }
+    return mem_printf("%s/%s", home ? home : "", key_files[i].path);
+}
+
+/* Whether the section of that file has id and secret; they are r's then. */
+static bool section_credentials(const struct key_file *file, const char *section,
+                                const struct buf *text, struct conf_remote *r)
+{
+    struct found_keys found = {.file = file, .section = section};
     struct lines lines = {.on_section = ignore_section,
-                          .on_pair = aws_pair,
+                          .on_pair = take_key,
                           .on_fault = ignore_fault,
-                          .owner = &profile};
-    if (conf_file_read(path, &text, &st) == 0 &&
-        conf_lines_read(&lines, buf_str(&text), text.len) == 0 && profile.vals[0] &&
-        profile.vals[1]) {
-        set_str(&r->access_key_id, profile.vals[0]);
-        r->access_key_secret = secret_new(profile.vals[1]);
-        if (profile.vals[2]) {
-            r->security_token = secret_new(profile.vals[2]);
+                          .owner = &found};
+    bool has = conf_lines_read(&lines, buf_str(text), text->len) == 0 && found.vals[0] &&
+               found.vals[1];
+    if (has) {
+        set_str(&r->access_key_id, found.vals[0]);
+        r->access_key_secret = secret_new(found.vals[1]);
+        r->security_token = found.vals[2] ? secret_new(found.vals[2]) : NULL;
+    }
+    for (size_t i = 0; i < ARRAY_LEN(found.vals); i++) {
+        conf_str_wipe(found.vals[i]);
+    }
+    return has;
+}
+
+/* What the provider's own tool would use. */
+static void file_credentials(const struct provider *p, struct conf_remote *r)
+{
+    for (size_t i = 0; i < ARRAY_LEN(key_files); i++) {
+        const struct key_file *file = &key_files[i];
+        CLEANUP(mem_freep) char *path = conf_credentials_file(i);
+        CLEANUP(conf_buf_wipe) struct buf text = BUF_INIT;
+        struct stat st;
+        if (file->provider != p->bit || conf_file_read(path, &text, &st) < 0) {
+            continue;
+        }
+        const char *chosen = env_or_null(file->section_env);
+        if (chosen) {
+            (void)section_credentials(file, chosen, &text, r);
+            continue;
+        }
+        for (size_t k = 0; k < 2 && file->sections[k]; k++) {
+            if (section_credentials(file, file->sections[k], &text, r)) {
+                return;
+            }
         }
     }
-    for (size_t i = 0; i < ARRAY_LEN(profile.vals); i++) {
-        conf_str_wipe(profile.vals[i]);
+}
+
+static const char *key_file_of(const struct provider *p)
+{
+    for (size_t i = 0; i < ARRAY_LEN(key_files); i++) {
+        if (key_files[i].provider == p->bit) {
+            return key_files[i].path;
+        }
     }
+    return NULL;
 }
 
 /* A newline after a key in the environment is the usual way to get this. The values stay unsaid. */
@@ -701,13 +772,14 @@ static void find_credentials(struct loader *l, const struct raw *raw, const stru
         set_str(&r->access_key_id, id);
         r->access_key_secret = secret_new(secret);
         r->security_token = token ? secret_new(token) : NULL;
-    } else if (p->bit == P_S3) {
-        aws_credentials(r);
+    } else {
+        file_credentials(p, r);
     }
     check_credentials(l, raw, r);
     if (!r->access_key_secret) {
-        FAULT(KEY_ID, "missing; add accessKeyId and accessKeySecret, or set %s and %s%s",
-              p->env[0][0], p->env[1][0], p->bit == P_S3 ? ", or fill ~/.aws/credentials" : "");
+        const char *file = key_file_of(p);
+        FAULT(KEY_ID, "missing; add accessKeyId and accessKeySecret, or set %s and %s%s%s",
+              p->env[0][0], p->env[1][0], file ? ", or fill ~/" : "", file ? file : "");
     }
 }
 
@@ -724,7 +796,24 @@ static const struct provider *find_provider(const char *name)
 }
 
 /* memory is for tests: works, but is not offered. */
-#define KNOWN_PROVIDERS "local, s3, cos"
+#define KNOWN_PROVIDERS "local, s3, cos, oss, ks3"
+
+static void check_signature(struct loader *l, const struct raw *raw, const struct provider *p,
+                            struct conf_remote *r)
+{
+    const char *value = value_of(raw, KEY_SIGNATURE);
+    if (!p->signatures[0]) {
+        return; /* told already if it is given */
+    }
+    if (value[0] == '\0' || strcasecmp(value, p->signatures[0]) == 0) {
+        set_str(&r->signature, p->signatures[0]);
+    } else if (strcasecmp(value, p->signatures[1]) == 0) {
+        set_str(&r->signature, p->signatures[1]);
+    } else {
+        FAULT(KEY_SIGNATURE, "\"%.60s\" is neither %s nor %s; write one of them", value,
+              p->signatures[0], p->signatures[1]);
+    }
+}
 
 static void check_remote(struct loader *l, const struct raw *raw, const struct provider *p,
                          struct conf_remote *r)
@@ -735,6 +824,7 @@ static void check_remote(struct loader *l, const struct raw *raw, const struct p
         }
     }
     set_str(&r->provider, p->name);
+    check_signature(l, raw, p, r);
     check_prefix(l, raw, r);
     check_endpoint(l, raw, r);
     if (p->bit == P_LOCAL && r->path[0] != '/') {
@@ -744,8 +834,8 @@ static void check_remote(struct loader *l, const struct raw *raw, const struct p
     if (p->cloud) {
         check_bucket(l, raw, p, r);
         if (r->region[0] == '\0' && r->endpoint[0] == '\0') {
-            FAULT(KEY_REGION, "missing; add region = %s, or endPoint",
-                  p->bit == P_COS ? "ap-guangzhou or its like" : "us-east-1 or its like");
+            FAULT(KEY_REGION, "missing; add region = %s or its like, or endPoint",
+                  p->region ? p->region : "us-east-1");
         } else if (!only(r->region, "-_.")) {
             FAULT(KEY_REGION, "\"%.80s\" is no region; letters, digits and '-' only", r->region);
         }
@@ -799,7 +889,6 @@ bool conf_remote_same(const struct conf_remote *a, const struct conf_remote *b)
         bool same = true;
         switch (keys[i].kind) {
         case K_STR:
-        case K_SIGNATURE:
             same = strcmp(*(char *const *)x, *(char *const *)y) == 0;
             break;
         case K_SECRET:

@@ -33,7 +33,7 @@ static void write_then_read(void **state)
         char hex[33];
         digest_md5("HELLO WORLD!", 12, md5);
         hex_encode(md5, sizeof(md5), hex);
-        assert_string_equal(written.etag, hex);
+        assert_int_equal(strcasecmp(written.etag, hex), 0); /* OSS writes it in upper case */
     }
     drop(t, key);
     expect_absent(t, key);

@@ -1,5 +1,6 @@
 #!/bin/bash
-# The contract suite against servers: Ceph RGW for s3, in both signature versions and list types, the COS server, and s3fast as a
+# The contract suite against servers: Ceph RGW for s3, in both signature versions and list types, the servers of COS, OSS and KS3 (both
+# signatures each; path style too), and s3fast as a
 # compatible server (with and without conditions, both list types) and as AWS itself (virtual host, its own quirks).
 # timeout: 300
 . "$(dirname "$0")/../lib/lib.sh"
@@ -9,6 +10,14 @@ need_rgw
 conf_s3 s3 "$(new_bucket)"
 conf_s3 s3-old "$(new_bucket)" signatureVersion=v2 listVersion=1
 conf_cos cos
+start_oss
+conf_oss oss
+conf_oss oss-v1 signatureVersion=v1
+conf_oss oss-path "endPoint=$OSS_ENDPOINT"
+start_ks3
+conf_ks3 ks3
+conf_ks3 ks3-v4 signatureVersion=v4
+conf_ks3 ks3-path "endPoint=$KS3_ENDPOINT"
 start_s3fast --bucket one --bucket two --bucket three
 conf_s3fast s3fast one conditionalWrites=on
 conf_s3fast s3fast-v1 two listVersion=1

@@ -53,7 +53,7 @@ static int count_failed(void *ctx, const char *key, const char *code, const char
 static void check_deletes(const struct fuzz_in *in)
 {
     unsigned n = 0;
-    int err = s3xml_deletes(in->p, fuzz_left(in), count_failed, &n);
+    int err = s3xml_deletes(in->p, fuzz_left(in), false, count_failed, &n);
     ENSURE(n <= 3 && (n == 3) == (err == -ECANCELED)); /* what the callback says ends it */
 }
 

@@ -87,7 +87,7 @@ static void check_text(struct fuzz_in *in)
     xml_fields_fini(&field, 1);
 
     CLEANUP(buf_fini) struct buf batch = BUF_INIT;
-    ENSURE(s3xml_delete_body(keys, chosen, ARRAY_LEN(chosen), &batch) == 0);
+    ENSURE(s3xml_delete_body(keys, chosen, ARRAY_LEN(chosen), true, &batch) == 0);
     struct xml_field row = {"Key", NULL};
     struct keys want = {.want = text};
     struct xml_rows rows = {"Delete/Object", &row, 1, each_object, &want};

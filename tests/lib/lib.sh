@@ -209,13 +209,17 @@ trap 'exit 130' INT TERM HUP
 
 # ---- servers
 
-# start_cos [option …]: a COS server of this test's own (0.3 s). Sets COS_PORT COS_BUCKET COS_LOG and the rest.
-start_cos() {
-    local text
-    text=$("$SERVERS_DIR/service" cos start "$T/cos" 0 "$@") || die "the COS server does not start"
+# start_cos, start_oss, start_ks3 [option …]: a server of this test's own (0.3 s). Sets COS_PORT COS_BUCKET COS_LOG and the rest, OSS_…, KS3_….
+start_cos() { _start_store cos "$@"; }
+start_oss() { _start_store oss "$@"; }
+start_ks3() { _start_store ks3 "$@"; }
+stop_cos() { "$SERVERS_DIR/service" cos stop "$T/cos"; }
+_start_store() {
+    local name=$1 text
+    shift
+    text=$("$SERVERS_DIR/service" "$name" start "$T/$name" 0 "$@") || die "the $name server does not start"
     eval "$text"
 }
-stop_cos() { "$SERVERS_DIR/service" cos stop "$T/cos"; }
 
 # need_rgw: sets RGW_… to the gateway which runs for all tests, or to one of our own.
 need_rgw() {
@@ -268,17 +272,34 @@ urlencode() {
     printf '%s' "$out"
 }
 
-# Behind the mount's back, in $COS_BUCKET: cos_put KEY FILE; cos_cat KEY; cos_rm KEY; cos_stat KEY FIELD (md5, size, etag,
-# meta.mtime, headers.content-type …); cos_has KEY; cos_keys [PREFIX]
-cos_put() { cos_ctl PUT "object/$COS_BUCKET/$(urlencode "$1")" "@$2" >/dev/null; }
-cos_cat() { cos_ctl GET "object/$COS_BUCKET/$(urlencode "$1")"; }
-cos_rm() { cos_ctl DELETE "object/$COS_BUCKET/$(urlencode "$1")" >/dev/null; }
-cos_stat() { cos_ctl GET "stat/$COS_BUCKET/$(urlencode "$1")?field=$2"; }
-cos_has() { cos_stat "$1" key >/dev/null 2>&1; }
-cos_keys() {
-    cos_ctl GET "objects/$COS_BUCKET?prefix=$(urlencode "${1:-}")" | python3 -c 'import json, sys
+# Behind the mount's back, in the bucket of the server COS, OSS or KS3: store_put SERVER KEY FILE; store_cat SERVER KEY; store_rm SERVER KEY;
+# store_stat SERVER KEY FIELD (md5, size, etag, meta.mtime, headers.content-type …); store_has SERVER KEY; store_keys SERVER [PREFIX]
+store_ctl() {
+    local port=$1_CONTROL
+    shift
+    _ctl "${!port}" "$@"
+}
+_store_key() {
+    local bucket=$1_BUCKET
+    printf '%s/%s' "${!bucket}" "$(urlencode "$2")"
+}
+store_put() { store_ctl "$1" PUT "object/$(_store_key "$1" "$2")" "@$3" >/dev/null; }
+store_cat() { store_ctl "$1" GET "object/$(_store_key "$1" "$2")"; }
+store_rm() { store_ctl "$1" DELETE "object/$(_store_key "$1" "$2")" >/dev/null; }
+store_stat() { store_ctl "$1" GET "stat/$(_store_key "$1" "$2")?field=$3"; }
+store_has() { store_stat "$1" "$2" key >/dev/null 2>&1; }
+store_keys() {
+    local bucket=$1_BUCKET
+    store_ctl "$1" GET "objects/${!bucket}?prefix=$(urlencode "${2:-}")" | python3 -c 'import json, sys
 for o in json.load(sys.stdin): print(o["key"])'
 }
+store_fault() { store_ctl "$1" POST fault "$2" >/dev/null || die "bad fault: $2"; }
+cos_put() { store_put COS "$@"; }
+cos_cat() { store_cat COS "$@"; }
+cos_rm() { store_rm COS "$@"; }
+cos_stat() { store_stat COS "$@"; }
+cos_has() { store_has COS "$@"; }
+cos_keys() { store_keys COS "$@"; }
 
 # s3 METHOD /BUCKET/KEY [curl option …]: one signed request to the gateway; the path is percent-encoded already.
 s3() {
@@ -313,12 +334,15 @@ write_conf() {
     } >>"$CONF"
 }
 
-# conf_cos SECTION [key=value …]; conf_s3, conf_s3fast SECTION BUCKET […]; conf_local SECTION PATH […]. A later key overrides.
-conf_cos() {
-    local name=$1
-    shift
-    _conf_merged "$name" provider=cos "bucket=$COS_BUCKET" "region=$COS_REGION" "accessKeyId=$COS_SECRET_ID" \
-        "accessKeySecret=$COS_SECRET_KEY" https=off "connectTo=127.0.0.1:$COS_PORT" "$@"
+# conf_cos, conf_oss, conf_ks3 SECTION [key=value …]; conf_s3, conf_s3fast SECTION BUCKET […]; conf_local SECTION PATH […]. A later key overrides.
+conf_cos() { _conf_store COS cos "$@"; }
+conf_oss() { _conf_store OSS oss "$@"; }
+conf_ks3() { _conf_store KS3 ks3 "$@"; }
+_conf_store() {
+    local provider=$2 name=$3 bucket=$1_BUCKET region=$1_REGION id=$1_SECRET_ID secret=$1_SECRET_KEY port=$1_PORT
+    shift 3
+    _conf_merged "$name" "provider=$provider" "bucket=${!bucket}" "region=${!region}" "accessKeyId=${!id}" \
+        "accessKeySecret=${!secret}" https=off "connectTo=127.0.0.1:${!port}" "$@"
 }
 conf_s3() {
     local name=$1 bucket=$2

@@ -1,6 +1,11 @@
 // What the test servers share: options, the request log, fault rules, the control port, the pid file.
 import fs from 'node:fs';
 import http from 'node:http';
+import { createRequire } from 'node:module';
+import path from 'node:path';
+
+// The SDKs are installed outside the source tree: OBJMIG_NODE_MODULES names their directory.
+export const require = createRequire(process.env.OBJMIG_NODE_MODULES ? path.join(process.env.OBJMIG_NODE_MODULES, 'x.js') : import.meta.url);
 
 // --name value, --flag; a name given twice becomes a list when the default is one.
 export function options(defaults, argv = process.argv.slice(2)) {

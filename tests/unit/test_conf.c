@@ -55,6 +55,10 @@ static void expect_fault(const char *text, const char *want)
 static void clear_env(void)
 {
     static const char *const names[] = {
+        "ALIBABA_CLOUD_ACCESS_KEY_ID",
+        "ALIBABA_CLOUD_ACCESS_KEY_SECRET",
+        "OSS_ACCESS_KEY_ID",
+        "OSS_ACCESS_KEY_SECRET",
         "AWS_ACCESS_KEY_ID",
         "AWS_SECRET_ACCESS_KEY",
         "AWS_SESSION_TOKEN",
@@ -202,9 +206,9 @@ static void test_faults(void **state)
         {"[a/b]\nprovider=memory\n", ":1: [a/b] a name must not contain"},
         {"[a:b]\nprovider=memory\n", ":1: [a:b] a name must not contain"},
         {"[a]\nprovider=memory\n[a]\nprovider=memory\n", ":3: [a] already at line 1"},
-        {"[a]\n", ":1: [a] provider: missing; add provider = one of local, s3, cos\n"},
-        {"[a]\nprovider=oss\n",
-         ":2: [a] provider: \"oss\" is unknown; write one of local, s3, cos\n"},
+        {"[a]\n", ":1: [a] provider: missing; add provider = one of local, s3, cos, oss, ks3\n"},
+        {"[a]\nprovider=tape\n",
+         ":2: [a] provider: \"tape\" is unknown; write one of local, s3, cos, oss, ks3\n"},
         {"[a]\nprovider=memory\nnonsense\n", ":3: [a] not a \"key = value\" line"},
         {"[a]\nprovider=memory\nnonsense", ":3: [a] not a \"key = value\" line"},
         {"[a]\nprovider=memory\nbuket=x\n", ":3: [a] buket: unknown key; did you mean bucket?\n"},
@@ -275,11 +279,11 @@ static void test_faults(void **state)
 /* All at once, in the order of lines. */
 static void test_many_faults(void **state)
 {
-    assert_int_equal(load("[a]\nprovider=oss\n\n[b]\nprovider=s3\nhttps=perhaps\nbucket=\nfoo\n"),
+    assert_int_equal(load("[a]\nprovider=tape\n\n[b]\nprovider=s3\nhttps=perhaps\nbucket=\nfoo\n"),
                      -EINVAL);
     CLEANUP(mem_freep)
     char *want =
-        mem_printf("%s:2: [a] provider: \"oss\" is unknown; write one of local, s3, cos\n"
+        mem_printf("%s:2: [a] provider: \"tape\" is unknown; write one of local, s3, cos, oss, ks3\n"
                    "%s:4: [b] region: missing; add region = us-east-1 or its like, or endPoint\n"
                    "%s:4: [b] accessKeyId: missing; add accessKeyId and accessKeySecret, or set "
                    "AWS_ACCESS_KEY_ID "
@@ -454,6 +458,50 @@ static void test_aws_file(void **state)
     (void)rmdir(folder);
 }
 
+#define OSS "[o]\nprovider=oss\nbucket=b\nregion=cn-hangzhou\n"
+
+/* ~/.ossutilconfig, of both versions of the tool; never half of one section and half of another. */
+static void test_ossutil_file(void **state)
+{
+    static const char *const texts[] = {
+        "[Credentials]\nlanguage=EN\nendpoint=e\naccessKeyID=fileid\naccessKeySecret=filesecret\n",
+        "[default]\naccessKeyId = fileid\naccessKeySecret = filesecret\nregion = r\n",
+        "[Credentials]\naccessKeyID=half\n[default]\naccessKeyID=fileid\n"
+        "accessKeySecret=filesecret\n",
+    };
+    CLEANUP(mem_freep) char *path = mem_printf("%s/.ossutilconfig", dir);
+    for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+        write_file(path, texts[i], strlen(texts[i]), 0600);
+        assert_int_equal(load(OSS), 0);
+        assert_string_equal(conf->remotes[0]->access_key_id, "fileid");
+        assert_string_equal(conf->remotes[0]->access_key_secret->bytes, "filesecret");
+        assert_null(conf->remotes[0]->security_token);
+    }
+    (void)setenv("OSS_ACCESS_KEY_ID", "envid", 1);
+    (void)setenv("OSS_ACCESS_KEY_SECRET", "envsecret", 1);
+    assert_int_equal(load(OSS), 0);
+    assert_string_equal(conf->remotes[0]->access_key_id, "envid");
+    clear_env();
+    (void)unlink(path);
+    expect_fault(OSS, ":1: [o] accessKeyId: missing; add accessKeyId and accessKeySecret, or set "
+                      "ALIBABA_CLOUD_ACCESS_KEY_ID and ALIBABA_CLOUD_ACCESS_KEY_SECRET, or fill "
+                      "~/.ossutilconfig\n");
+}
+
+static void test_signature_versions(void **state)
+{
+    assert_int_equal(load(OSS KEYS), 0);
+    assert_string_equal(conf->remotes[0]->signature, "v4");
+    assert_int_equal(load(OSS KEYS "signatureVersion=V1\n"), 0);
+    assert_string_equal(conf->remotes[0]->signature, "v1");
+    expect_fault(OSS KEYS "signatureVersion=v2\n",
+                 ":7: [o] signatureVersion: \"v2\" is neither v4 nor v1; write one of them\n");
+    assert_int_equal(load("[k]\nprovider=ks3\nbucket=b\nregion=cn-beijing\n" KEYS), 0);
+    assert_string_equal(conf->remotes[0]->signature, "kss");
+    expect_fault("[c]\nprovider=cos\nbucket=b-1\nregion=r\n" KEYS "signatureVersion=v4\n",
+                 ":7: [c] signatureVersion: means nothing with provider = cos; remove it\n");
+}
+
 static void test_resolve(void **state)
 {
     const struct conf_remote *r = NULL;
@@ -597,6 +645,7 @@ int main(void)
         TEST(test_secrets_unsaid), TEST(test_mode),    TEST(test_odd_files),
         TEST(test_long_values),    TEST(test_search),  TEST(test_environment),
         TEST(test_aws_file),       TEST(test_resolve), TEST(test_urls),
+        TEST(test_ossutil_file),   TEST(test_signature_versions),
         TEST(test_numbers),
     };
     return cmocka_run_group_tests_name("conf", tests, NULL, NULL);

@@ -76,7 +76,9 @@ static void classifies(void **state)
             struct errinfo err = classify(s[k], by_code[i].status, body, "retry-after", "7");
             assert_int_equal(err.cls, by_code[i].cls);
             assert_string_equal(err.code, by_code[i].code);
-            assert_string_equal(err.message, "m");
+            assert_string_equal(err.message, err.cls == ERR_ARCHIVED
+                                                 ? "the object is archived: restore it first"
+                                                 : "m");
             assert_string_equal(err.request_id, "id");
             assert_int_equal(err.retry_after_ms, 7000);
         }

@@ -446,17 +446,17 @@ static void deletes(void **state)
                               "Key><Code>AccessDenied</Code>"
                               "</Error><Error><Key>c</Key><Code>InternalError</Code><Message>m</"
                               "Message></Error></DeleteResult>";
-    assert_int_equal(s3xml_deletes(doc, sizeof(doc) - 1, count_failure, &out), 0);
+    assert_int_equal(s3xml_deletes(doc, sizeof(doc) - 1, false, count_failure, &out), 0);
     assert_string_equal(buf_str(&out), "b&\n:AccessDenied;c:InternalError;");
     static const char *const bad[] = {"<DeleteResult><Error><Code>x</Code></Error></DeleteResult>",
                                       "<DeleteResult>", "", "<Error><Code>x</Code></Error>"};
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
-        assert_int_equal(s3xml_deletes(bad[i], strlen(bad[i]), count_failure, &out), -EBADMSG);
+        assert_int_equal(s3xml_deletes(bad[i], strlen(bad[i]), false, count_failure, &out), -EBADMSG);
     }
     const char *const keys[] = {"a<b", "c\r\n", "x"};
     const size_t chosen[] = {0, 1};
     buf_clear(&out);
-    assert_int_equal(s3xml_delete_body(keys, chosen, 2, &out), 0);
+    assert_int_equal(s3xml_delete_body(keys, chosen, 2, true, &out), 0);
     assert_non_null(strstr(
         buf_str(&out),
         "<Quiet>true</Quiet><Object><Key>a&lt;b</Key></Object><Object><Key>c&#13;&#10;</Key>"));

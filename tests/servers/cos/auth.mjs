@@ -1,11 +1,8 @@
 // Who may do what. The signature is not computed here: the official SDK's own signer is asked what it would have sent for
 // the same method, path, parameters, headers and time, so that a client is never its own judge.
-import { createRequire } from 'node:module';
-import path from 'node:path';
-import { CosError } from './errors.mjs';
+import { require } from '../common.mjs';
+import { StoreError } from '../s3like/errors.mjs';
 
-// The SDK is installed outside the source tree: OBJMIG_NODE_MODULES names its directory.
-const require = createRequire(process.env.OBJMIG_NODE_MODULES ? path.join(process.env.OBJMIG_NODE_MODULES, 'x.js') : import.meta.url);
 export const COS = require('cos-nodejs-sdk-v5');
 
 const FIELDS = ['q-sign-algorithm', 'q-ak', 'q-sign-time', 'q-key-time', 'q-header-list', 'q-url-param-list', 'q-signature'];
@@ -17,7 +14,7 @@ function fields(pairs) {
             found[name] = value;
     for (const name of FIELDS)
         if (found[name] === undefined)
-            throw new CosError(400, 'AuthorizationHeaderMalformed', `${name} is missing`);
+            throw new StoreError(400, 'AuthorizationHeaderMalformed', `${name} is missing`);
     return found;
 }
 
@@ -30,38 +27,38 @@ export function authenticate(request, credentials, now_s, skewCode) {
     const header = headers.get('authorization');
     const inUrl = header === undefined && query.has('q-signature');
     if (header === undefined && !inUrl)
-        throw new CosError(403, 'AccessDenied', 'Anonymous access is not allowed.');
+        throw new StoreError(403, 'AccessDenied', 'Anonymous access is not allowed.');
     const auth = fields(inUrl ? [...query] : header.split('&').map(p => {
         const cut = p.indexOf('=');
         return [p.slice(0, cut), p.slice(cut + 1)];
     }));
 
     if (auth['q-sign-algorithm'] !== 'sha1')
-        throw new CosError(400, 'InvalidArgument', 'q-sign-algorithm is not sha1');
+        throw new StoreError(400, 'InvalidArgument', 'q-sign-algorithm is not sha1');
     const known = credentials.get(auth['q-ak']);
     if (!known)
-        throw new CosError(403, 'InvalidAccessKeyId', 'The access key id you provided does not exist in our records.');
+        throw new StoreError(403, 'InvalidAccessKeyId', 'The access key id you provided does not exist in our records.');
     const token = headers.get('x-cos-security-token') ?? query.get('x-cos-security-token');
     if (known.token && token !== known.token)
-        throw new CosError(403, 'AccessDenied', 'The security token is missing or wrong.');
+        throw new StoreError(403, 'AccessDenied', 'The security token is missing or wrong.');
     if (known.expired)
-        throw new CosError(400, 'ExpiredToken', 'The provided token has expired.');
+        throw new StoreError(400, 'ExpiredToken', 'The provided token has expired.');
     if (!known.token && token)
-        throw new CosError(403, 'InvalidAccessKeyId', 'A permanent key takes no security token.');
+        throw new StoreError(403, 'InvalidAccessKeyId', 'A permanent key takes no security token.');
 
     const time = /^(\d+);(\d+)$/.exec(auth['q-sign-time']);
     if (!time || auth['q-key-time'] !== auth['q-sign-time'])
-        throw new CosError(400, 'AuthorizationHeaderMalformed', 'q-sign-time and q-key-time must be one and the same period');
+        throw new StoreError(400, 'AuthorizationHeaderMalformed', 'q-sign-time and q-key-time must be one and the same period');
     if (now_s < Number(time[1]) || now_s > Number(time[2]))
-        throw new CosError(403, skewCode, 'Request has expired', { ServerTime: new Date(now_s * 1000).toISOString() });
+        throw new StoreError(403, skewCode, 'Request has expired', { ServerTime: new Date(now_s * 1000).toISOString() });
 
     const signedHeaders = {}, signedQuery = {};
     const headerList = names(auth['q-header-list']);
     for (const name of headerList) {
         if (name !== name.toLowerCase())
-            throw new CosError(400, 'AuthorizationHeaderMalformed', 'q-header-list is not in lower case');
+            throw new StoreError(400, 'AuthorizationHeaderMalformed', 'q-header-list is not in lower case');
         if (headers.get(name) === undefined)
-            throw new CosError(403, 'SignatureDoesNotMatch', `The signed header ${name} was not sent.`);
+            throw new StoreError(403, 'SignatureDoesNotMatch', `The signed header ${name} was not sent.`);
         signedHeaders[name] = headers.get(name);
     }
     const paramList = names(auth['q-url-param-list']);
@@ -77,18 +74,18 @@ export function authenticate(request, credentials, now_s, skewCode) {
     // The lists are compared too: a name the SDK would not have signed (or which was not sent) is missing from its own.
     for (const name of ['q-header-list', 'q-url-param-list', 'q-signature'])
         if (auth[name] !== wanted[name])
-            throw new CosError(403, 'SignatureDoesNotMatch',
+            throw new StoreError(403, 'SignatureDoesNotMatch',
                 `The request signature we calculated does not match the signature you provided (${name}).`);
 
     // COS would take these unsigned; a client of ours must not rely on it.
     if (!headerList.includes('host') && !inUrl)
-        throw new CosError(403, 'SignatureDoesNotMatch', 'The Host header is not signed.');
+        throw new StoreError(403, 'SignatureDoesNotMatch', 'The Host header is not signed.');
     for (const name of headers.keys())
         if (name.startsWith('x-cos-') && name !== 'x-cos-security-token' && !headerList.includes(name))
-            throw new CosError(403, 'SignatureDoesNotMatch', `The header ${name} is not signed.`);
+            throw new StoreError(403, 'SignatureDoesNotMatch', `The header ${name} is not signed.`);
     for (const name of query.keys())
         if (name.startsWith('response-') && !paramList.includes(encodeName(name)))
-            throw new CosError(403, 'SignatureDoesNotMatch', `The parameter ${name} is not signed.`);
+            throw new StoreError(403, 'SignatureDoesNotMatch', `The parameter ${name} is not signed.`);
     return auth['q-ak'];
 }
 

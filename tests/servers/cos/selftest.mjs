@@ -2,13 +2,14 @@
 // Prints TAP. The server must run: COS_PORT and COS_CONTROL come from `service cos start`.
 import crypto from 'node:crypto';
 import fs from 'node:fs';
-import http from 'node:http';
 import os from 'node:os';
 import path from 'node:path';
-import { Crc64, combine } from './crc64.mjs';
+import { Crc64, combine } from '../crc64.mjs';
+import * as tap from '../tap.mjs';
 import { COS, authenticate } from './auth.mjs';
-import * as xml from './xml.mjs';
+import * as xml from '../xml.mjs';
 
+const { test, same, crc, md5 } = tap;
 const { COS_PORT, COS_CONTROL, COS_BUCKET, COS_REGION, COS_SECRET_ID, COS_SECRET_KEY, COS_LOG } = process.env;
 const Bucket = COS_BUCKET, Region = COS_REGION;
 const host = `${Bucket}.cos.${Region}.myqcloud.com`;
@@ -18,32 +19,13 @@ const cos = client();
 const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'cos-selftest-'));
 process.on('exit', () => fs.rmSync(dir, { recursive: true, force: true }));
 
-let number = 0, failures = 0;
-async function test(name, body) {
-    number++;
-    try {
-        await body();
-        console.log(`ok ${number} - ${name}`);
-    } catch (err) {
-        failures++;
-        console.log(`not ok ${number} - ${name}`);
-        console.log(`# ${String(err.stack ?? JSON.stringify(err)).replace(/\n/g, '\n# ')}`);
-    }
-}
-function same(got, want, what = '') {
-    if (JSON.stringify(got) !== JSON.stringify(want))
-        throw new Error(`${what}: got ${JSON.stringify(got)}, want ${JSON.stringify(want)}`);
-}
 async function refused(promise, status, code) {
     const err = await promise.then(() => null, e => e);
     if (!err)
         throw new Error(`not refused with ${code}`);
     same([err.statusCode, err.code], [status, code], err.message);
 }
-const crc = data => String(new Crc64().update(data).value());
-const md5 = (data, form = 'hex') => crypto.createHash('md5').update(data).digest(form);
-const control = async (method, what, body) => (await fetch(`http://127.0.0.1:${COS_CONTROL}/_ctl/${what}`,
-    { method, body: body === undefined ? undefined : Buffer.isBuffer(body) ? body : JSON.stringify(body) })).json();
+const control = tap.control(COS_CONTROL);
 
 // A request made by hand, signed by the SDK, for what the SDK itself would not send.
 function raw(method, target, { headers = {}, body = Buffer.alloc(0), sign = {}, authorization, hostName = host } = {}) {
@@ -51,21 +33,7 @@ function raw(method, target, { headers = {}, body = Buffer.alloc(0), sign = {}, 
     const all = { host: hostName, ...headers };
     authorization ??= COS.getAuthorization({ SecretId: COS_SECRET_ID, SecretKey: COS_SECRET_KEY, Method: method,
         Pathname: decodeURIComponent(url.pathname), Query: Object.fromEntries(url.searchParams), Headers: all, ...sign });
-    return new Promise((resolve, reject) => {
-        const req = http.request({ host: '127.0.0.1', port: COS_PORT, method, path: target, headers: { ...all, authorization } }, async res => {
-            const parts = [];
-            try {
-                for await (const p of res)
-                    parts.push(p);
-            } catch (err) {
-                return reject(err);
-            }
-            const text = Buffer.concat(parts).toString();
-            resolve({ status: res.statusCode, headers: res.headers, text, code: /<Code>(.*)<\/Code>/.exec(text)?.[1] });
-        });
-        req.on('error', reject);
-        req.end(body);
-    });
+    return tap.send(COS_PORT, method, target, { ...all, authorization }, body);
 }
 const put = (Key, Body, extra = {}) => cos.putObject({ Bucket, Region, Key, Body, ...extra });
 
@@ -391,5 +359,4 @@ await test('log: one line a request, with what it carried', async () => {
     same(lines.every(l => l.end_ms >= l.start_ms), true);
 });
 
-console.log(`1..${number}`);
-process.exit(failures ? 1 : 0);
+tap.finish();

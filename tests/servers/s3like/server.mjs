@@ -1,0 +1,458 @@
+// The base of the servers which speak like S3: COS, OSS, KS3. It answers as the provider's protocol says, is strict where a
+// client may be wrong, and has every signature checked by the provider's own SDK. What a provider brings is its skin:
+//   env         prefix of the shell assignments        server      the Server header
+//   vendor      "x-cos-", or vendorOf(request)         crc         what is behind it in the checksum's name
+//   options     defaults of the command line's options (see below), limits among them
+//   clockCode   code of a refusal because of the clock
+//   classes     storage classes, the default first     archived    those of them that must be restored
+//   alwaysClass the default class is said too          objectHeaders(object), listFacts(object)   more about an object
+//   encryptions, directives (keep, replace), encode(key) for encoding-type=url, upperEtags, crcElement (in answers to copies)
+//   locate(host, path)    { bucketName, region, key }
+//   elsewhere(r, bucket)  the refusal of a bucket through another region's host; undefined when it is allowed
+//   copySource(r, source, bad)  { bucketName, region, rawKey }    copiesInRegion  only there
+//   keyFault(byteKey)     a refusal                    badMetaName     a regular expression
+//   authenticate(r, credentials, now_s, clockCode)     requestHeaders(id)   of each answer
+//   errorElements(r, err, id)  more in an <Error>      headError       the header which carries it for HEAD, in base64
+//   etagInHead, lenientRanges, quietIsMute, restoreNeedsMd5, badDigest, listPage   odd habits
+//
+//   node server.mjs --dir DIR [--port N] [--control N] [--log FILE] [--ready FILE] [--region NAME]
+//        [--bucket NAME[@REGION] …] [--cred ID:SECRET[:TOKEN] …]
+//        [--max-put 5G] [--max-part 5G] [--max-copy 5G] [--min-part 1M] [--max-parts 10000] [--max-meta 2048] [--max-key 850]
+//        [--restore-ms 1000]
+//
+// Buckets answer at the provider's virtual hosts (the port is ignored) and, for any other host, at /<bucket>/. DIR receives
+// bodies over 1 MiB and is emptied at the start.
+//
+// Log: one JSON object a request: start_ms end_ms method path query status req_bytes res_bytes op bucket key body
+// [code] [fault] [aborted]. `body` says whether object bytes crossed the wire, in either direction. Status 0: no answer.
+//
+// Control port (common.mjs has the matching of faults):
+//   POST /_ctl/fault {op, method, key, path, query, skip, count, action, …}    GET, DELETE /_ctl/faults
+//     delay       ms
+//     hold                               until the rule is taken away
+//     status      status (503), code (SlowDown), message, headers    answer so; nothing is applied
+//     status_after  the same             apply, then answer so
+//     lost                               apply, then reset the connection
+//     late        ms (500), [status …]   reset (or answer status) at once, apply later; ms -1: when the rule is taken away
+//     reset                              reset the connection; nothing is applied
+//     cut         bytes (1000)           reset after so many bytes of the request's body
+//     blackhole                          never answer; nothing is applied
+//     error200    code (InternalError)   200 with an <Error> body; nothing is applied
+//     keepalive   ms (1000), [code]      200 at once, blanks, then the XML (or an <Error> and nothing applied)
+//     truncate    bytes (1000)           close after so many bytes of the answer's body
+//     stall       bytes (1000)           stop there and keep the connection
+//     corrupt     offset (0)             flip one bit of the answer's body there
+//     wrong_etag                         apply, but answer with another ETag and CRC64
+//   POST   /_ctl/cred {id, secret, token, expired}  add or change one; what is left out stays. expired: its token is refused
+//   POST   /_ctl/clock {offset_s, code}  shift the server's clock; code of the refusal
+//   GET    /_ctl/uploads                 open multipart uploads with their parts
+//   GET    /_ctl/objects/BUCKET[?prefix=] every object: key size etag md5 crc64 headers meta storage_class modified
+//   GET    /_ctl/stat/BUCKET/KEY[?field=NAME]  one of them; with field= (md5, size, headers.content-type, meta.mtime …) as plain text
+//   GET PUT DELETE /_ctl/object/BUCKET/KEY  bytes; PUT takes x-…-meta-* and standard headers, ?opaque=N for a multipart ETag
+//   PUT    /_ctl/bucket/BUCKET[@REGION]  DELETE the same, with all it holds
+//   POST   /_ctl/set {name: value}       change a limit above (max_put, restore_ms …)
+//   GET    /_ctl/ready                   POST /_ctl/quit
+import crypto from 'node:crypto';
+import http from 'node:http';
+import { options, RequestLog, Faults, controlServer, listen, announce, operation, sleep } from '../common.mjs';
+import { Body, BodyWriter, toBytes, toText, useDirectory } from '../store.mjs';
+import { StoreError } from './errors.mjs';
+import { checksum, description, limitSize, makeBucket, operations, partsEtag, percentDecode, quoted, xmlReply } from './operations.mjs';
+import { world, now } from './world.mjs';
+import { el } from '../xml.mjs';
+
+const NOT_HERE = ['acl', 'cors', 'lifecycle', 'policy', 'tagging', 'replication', 'website', 'inventory', 'logging', 'versions', 'domain',
+    'list-type', 'append', 'objectMeta', 'symlink'];
+const GIB = 1024 ** 3;
+let log;
+const faults = new Faults(['status', 'status_after', 'lost', 'late', 'reset', 'cut', 'blackhole', 'error200', 'keepalive',
+    'truncate', 'stall', 'corrupt', 'wrong_etag']);
+
+// ---- requests
+
+function parseQuery(text) {
+    const query = new Map();
+    for (const pair of text === '' ? [] : text.split('&')) {
+        const cut = pair.indexOf('=');
+        const name = percentDecode(cut < 0 ? pair : pair.slice(0, cut));
+        // Half the world reads a bare plus as a blank. A client must not leave it to the server.
+        if (pair.includes('+'))
+            throw new StoreError(400, 'InvalidURI', 'A plus sign in a parameter is ambiguous.');
+        if (query.has(name))
+            throw new StoreError(400, 'InvalidArgument', `The parameter ${name} is given twice.`);
+        query.set(name, cut < 0 ? '' : percentDecode(pair.slice(cut + 1)));
+    }
+    return query;
+}
+
+function parseHeaders(raw) {
+    const headers = new Map();
+    for (let i = 0; i < raw.length; i += 2) {
+        const name = raw[i].toLowerCase();
+        const value = Buffer.from(raw[i + 1], 'latin1').toString('utf8');
+        headers.set(name, headers.has(name) ? `${headers.get(name)},${value}` : value);
+    }
+    return headers;
+}
+
+function parseRequest(req) {
+    const target = req.url.replace(/^https?:\/\/[^/]*/, '');
+    const mark = target.indexOf('?');
+    const r = {
+        method: req.method, headers: parseHeaders(req.rawHeaders), host: req.headers.host ?? '',
+        rawPath: mark < 0 ? target : target.slice(0, mark), rawQuery: mark < 0 ? '' : target.slice(mark + 1),
+        query: new Map(), path: '', bucketName: '', key: '', vendor: world.skin.vendor, op: 'Unknown', body: null,
+    };
+    return r;
+}
+
+function understand(r) {
+    r.path = percentDecode(r.rawPath);
+    r.query = parseQuery(r.rawQuery);
+    Object.assign(r, world.skin.locate(r.host.replace(/:\d+$/, '').toLowerCase(), r.path));
+    r.vendor = world.skin.vendorOf?.(r) ?? world.skin.vendor;
+    r.byteKey = toBytes(r.key);
+    r.op = operation(r.method, r.bucketName, r.key, n => r.query.has(n), r.headers.has(`${r.vendor}copy-source`));
+}
+
+function bucketOf(r) {
+    const bucket = world.buckets.get(r.bucketName);
+    if (!bucket)
+        throw new StoreError(404, 'NoSuchBucket', 'The specified bucket does not exist.');
+    const refusal = r.region && r.region !== bucket.region && world.skin.elsewhere(r, bucket);
+    if (refusal)
+        throw refusal;
+    return bucket;
+}
+
+// ---- one request
+
+const TAKES_BODY = ['PutObject', 'UploadPart', 'DeleteMultipleObjects', 'CompleteMultipartUpload', 'PostObjectRestore', 'PutBucket',
+    'InitiateMultipartUpload', 'CopyObject', 'UploadPartCopy'];
+const NEEDS_LENGTH = ['PutObject', 'UploadPart', 'CopyObject', 'UploadPartCopy'];
+const SMALL_BODY = 2 << 20;
+
+class ClientGone extends Error {}
+
+// Takes the whole body in, with its digests. `cutAt`: a fault which ends the connection after so many bytes.
+function receive(req, entry, small, cutAt) {
+    return new Promise((resolve, reject) => {
+        const writer = new BodyWriter(), texts = [];
+        const gone = () => { writer.abandon(); reject(new ClientGone('the client went away')); };
+        req.on('data', part => {
+            entry.req_bytes += part.length;
+            if (cutAt !== undefined && entry.req_bytes > cutAt)
+                return req.socket.resetAndDestroy();
+            writer.write(part);
+            if (small && writer.size <= SMALL_BODY)
+                texts.push(part);
+        });
+        req.on('end', () => {
+            req.off('close', gone);
+            resolve({ body: writer.end(), text: Buffer.concat(texts).toString('utf8') });
+        });
+        req.on('close', gone);
+        req.on('error', gone);
+    });
+}
+
+function errorReply(r, err, requestId) {
+    if (!(err instanceof StoreError)) {
+        console.error(err);
+        err = new StoreError(500, 'InternalError', err.message);
+    }
+    const reply = xmlReply(el('Error', el('Code', err.code), el('Message', err.message), el('RequestId', requestId),
+        world.skin.errorElements(r, err, requestId), Object.entries(err.extra).map(([k, v]) => el(k, v))), err.headers, err.status);
+    if (world.skin.headError && r.method === 'HEAD')
+        reply.headers[world.skin.headError] = reply.body.toString('base64');
+    reply.code = err.code;
+    return reply;
+}
+
+// Until the connection takes more, or is gone.
+function roomIn(res) {
+    return new Promise(resolve => {
+        const go = () => { res.off('drain', go).off('close', go); resolve(); };
+        res.on('drain', go).on('close', go);
+    });
+}
+
+async function send(req, res, r, reply, entry, done, rule) {
+    const act = rule?.action;
+    const body = reply.body;
+    const size = body === undefined ? 0 : body instanceof Body ? body.size : body.length;
+    const withBody = r.method !== 'HEAD' && reply.status !== 204 && reply.status !== 304;
+    entry.status = reply.status;
+    if (reply.code)
+        entry.code = reply.code;
+    res.writeHead(reply.status, {
+        'Server': world.skin.server, 'Date': new Date(now()).toUTCString(), ...world.skin.requestHeaders(entry.request_id),
+        ...(reply.status !== 204 && { 'Content-Length': reply.status === 304 ? 0 : size }),
+        ...reply.headers,
+    });
+    const limit = act === 'truncate' || act === 'stall' ? rule.bytes ?? 1000 : Infinity;
+    if (withBody && body instanceof Body && body.size)
+        entry.body = true;
+    try {
+        for await (let part of !withBody || body === undefined ? [] : body instanceof Body ? body.read() : [body]) {
+            const at = (rule?.offset ?? 0) - entry.res_bytes;
+            if (act === 'corrupt' && at >= 0 && at < part.length) {
+                part = Buffer.from(part);
+                part[at] ^= 1;
+            }
+            part = part.subarray(0, limit - entry.res_bytes);
+            entry.res_bytes += part.length;
+            if (entry.res_bytes === size)
+                done();
+            if (res.destroyed)
+                return;
+            if (!res.write(part))
+                await roomIn(res);
+            if (entry.res_bytes >= limit) {
+                if (act === 'truncate')
+                    setTimeout(() => req.socket.destroy(), 20);
+                return;
+            }
+        }
+    } finally {
+        if (body instanceof Body)
+            body.drop();
+    }
+    done();
+    res.end();
+}
+
+const server = http.createServer(async (req, res) => {
+    res.sendDate = false;
+    const r = parseRequest(req);
+    const entry = {
+        start_ms: Date.now(), end_ms: 0, method: req.method, path: r.rawPath, query: r.rawQuery, status: 0, req_bytes: 0, res_bytes: 0,
+        op: 'Unknown', bucket: '', key: '', body: false, request_id: crypto.randomBytes(12).toString('hex'),
+    };
+    let logged = false;
+    const done = () => {
+        if (logged)
+            return;
+        logged = true;
+        entry.end_ms = Date.now();
+        log.write(entry);
+    };
+    res.on('close', () => {
+        if (!res.writableFinished && !entry.fault)
+            entry.aborted = true;
+        done();
+        r.body?.drop();
+    });
+    // The stored object takes the body over; what nobody took goes when the request ends.
+    r.takeBody = () => {
+        const body = r.body;
+        r.body = { md5: body.md5, crc64: body.crc64, size: body.size, drop() {} };
+        return body;
+    };
+    const finish = (reply, rule) => send(req, res, r, reply, entry, done, rule);
+    const refuse = err => {
+        req.on('data', part => { entry.req_bytes += part.length; });
+        const reply = errorReply(r, err, entry.request_id);
+        // Without a reader of the rest the next request on this connection would not be understood.
+        return finish(reply);
+    };
+    try {
+        understand(r);
+        Object.assign(entry, { op: r.op, bucket: r.bucketName, key: r.key });
+        const { rule, delay_ms, held } = faults.match({ ...entry });
+        const act = rule?.action;
+        if (rule)
+            entry.fault = act;
+        if (delay_ms)
+            await sleep(delay_ms);
+        if (held.length > 0)
+            await Promise.all(held);
+        if (act === 'reset')
+            return req.socket.resetAndDestroy();
+
+        await world.skin.authenticate(r, world.credentials, Math.floor(now() / 1000), world.clock.code);
+        if (r.op === 'Unknown' || !(r.op in operations))
+            throw new StoreError(405, 'MethodNotAllowed', 'The method is not allowed against this resource.');
+        const odd = NOT_HERE.find(n => r.query.has(n));
+        if (odd)
+            throw new StoreError(501, 'NotImplemented', `?${odd} is not part of this server.`);
+        if (NEEDS_LENGTH.includes(r.op) && !r.headers.has('content-length'))
+            throw new StoreError(411, 'MissingContentLength', 'You must provide the Content-Length HTTP header.');
+        const announced = Number(r.headers.get('content-length') ?? 0);
+        if (r.op === 'PutObject')
+            limitSize(announced, world.opt.max_put, 'A single upload');
+        if (r.op === 'UploadPart')
+            limitSize(announced, world.opt.max_part, 'A part');
+
+        const small = TAKES_BODY.includes(r.op) && !['PutObject', 'UploadPart'].includes(r.op);
+        const got = await receive(req, entry, small, act === 'cut' ? rule.bytes ?? 1000 : undefined);
+        r.body = got.body;
+        r.bodyText = got.text;
+        entry.body = !small && entry.req_bytes > 0;
+
+        const failure = () => new StoreError(rule.status ?? 503, rule.code ?? 'SlowDown', rule.message ?? 'Injected.', {}, rule.headers ?? {});
+        const run = () => operations[r.op](r, r.op === 'GetService' || r.op === 'PutBucket' ? null : bucketOf(r));
+        switch (act) {
+        case 'blackhole':
+            return;
+        case 'status':
+            return await finish(errorReply(r, failure(), entry.request_id));
+        case 'error200':
+            return await finish({ ...errorReply(r, new StoreError(200, rule.code ?? 'InternalError', 'Injected.'), entry.request_id) });
+        case 'lost':
+        case 'status_after': {
+            const reply = await run();
+            if (reply.body instanceof Body)
+                reply.body.drop();
+            if (act === 'status_after')
+                return await finish(errorReply(r, failure(), entry.request_id));
+            return req.socket.resetAndDestroy();
+        }
+        case 'late': {
+            // Keep the body beyond the end of the connection.
+            const body = r.body;
+            r.body = null;
+            if (rule.status)
+                await finish(errorReply(r, failure(), entry.request_id));
+            else
+                req.socket.resetAndDestroy();
+            await (rule.ms < 0 ? rule.gone : sleep(rule.ms ?? 500));
+            r.body = body;
+            const late = { ...entry, late: true, start_ms: Date.now(), status: 0 };
+            try {
+                late.status = (await run()).status;
+            } catch (err) {
+                late.code = err.code;
+            }
+            r.body.drop();
+            late.end_ms = Date.now();
+            return log.write(late);
+        }
+        case 'keepalive': {
+            entry.status = 200;
+            res.writeHead(200, { 'Content-Type': 'application/xml', 'Date': new Date(now()).toUTCString(), ...world.skin.requestHeaders(entry.request_id) });
+            for (let waited = 0; waited < (rule.ms ?? 1000); waited += 100) {
+                res.write(' ');
+                await sleep(100);
+            }
+            let reply;
+            try {
+                reply = rule.code ? errorReply(r, new StoreError(200, rule.code, 'Injected.'), entry.request_id) : await run();
+            } catch (err) {
+                reply = errorReply(r, err, entry.request_id);
+            }
+            entry.code = reply.code;
+            done();
+            return res.end(reply.body);
+        }
+        }
+        const reply = await run();
+        if (act === 'wrong_etag')
+            reply.headers = { ...reply.headers, 'ETag': quoted('0'.repeat(32)), ...checksum(r, 1) };
+        await finish(reply, rule);
+    } catch (err) {
+        if (err instanceof ClientGone || res.destroyed)
+            return;
+        if (res.headersSent) {
+            console.error(err);
+            return req.socket.destroy();
+        }
+        await refuse(err);
+    }
+});
+server.requestTimeout = 0;
+server.headersTimeout = 0;
+server.keepAliveTimeout = 0; // the client ends it
+
+// ---- control
+
+const split = rest => {
+    const cut = rest.indexOf('/');
+    return cut < 0 ? [rest, ''] : [rest.slice(0, cut), rest.slice(cut + 1)];
+};
+const facts = (key, o) => ({ key: toText(key), size: o.body.size, etag: o.etag, md5: o.md5, crc64: String(o.crc64), headers: o.headers, meta: o.meta,
+    storage_class: o.storageClass, sse: o.sse, modified: o.modified });
+const control = controlServer(faults, {
+    'POST /_ctl/cred': (rest, body) => {
+        const { id, ...wanted } = JSON.parse(body);
+        world.credentials.set(id, { ...world.credentials.get(id), ...wanted });
+        return { id };
+    },
+    'POST /_ctl/clock': (rest, body) => Object.assign(world.clock, JSON.parse(body)),
+    'POST /_ctl/set': (rest, body) => {
+        const wanted = JSON.parse(body);
+        for (const name of Object.keys(wanted))
+            if (!(name in world.opt))
+                throw new Error(`unknown setting ${name}`);
+        return Object.assign(world.opt, wanted);
+    },
+    'GET /_ctl/uploads': () => [...world.buckets.values()].flatMap(b => [...b.uploads].map(([id, u]) => ({
+        bucket: b.name, key: toText(u.byteKey), id, initiated: u.initiated, meta: u.meta, headers: u.headers,
+        parts: [...u.parts].map(([number, p]) => ({ number, size: p.body.size, etag: p.etag })),
+    }))),
+    'GET /_ctl/objects': (rest, body, query) => world.buckets.get(rest) && [...world.buckets.get(rest).keys]
+        .filter(k => k.startsWith(toBytes(query.get('prefix') ?? ''))).map(k => facts(k, world.buckets.get(rest).objects.get(k))),
+    'GET /_ctl/stat': async (rest, body, query) => {
+        const [bucket, key] = split(rest);
+        const object = world.buckets.get(bucket)?.objects.get(toBytes(key));
+        if (!object)
+            return undefined;
+        // Of an object made of parts nobody has the MD5 yet.
+        object.md5 ??= (await object.body.digest()).md5;
+        let value = facts(toBytes(key), object);
+        if (!query.has('field'))
+            return value;
+        for (const name of query.get('field').split('.'))
+            value = value?.[name];
+        return Buffer.from(`${value ?? ''}\n`);
+    },
+    'GET /_ctl/object': async rest => {
+        const [bucket, key] = split(rest);
+        const object = world.buckets.get(bucket)?.objects.get(toBytes(key));
+        if (!object)
+            return undefined;
+        const parts = [];
+        for await (const part of object.body.read())
+            parts.push(part);
+        return Buffer.concat(parts);
+    },
+    'PUT /_ctl/object': (rest, bytes, query, headers) => {
+        const [bucket, key] = split(rest);
+        const about = description({ vendor: world.skin.vendor, headers: new Map(Object.entries(headers).filter(([n, v]) =>
+            !(n === 'content-type' && v === 'application/x-www-form-urlencoded'))) });
+        const body = Body.of(bytes);
+        const etag = query.has('opaque') ? partsEtag(query.get('opaque')) : world.skin.upperEtags ? body.md5.toUpperCase() : body.md5;
+        world.buckets.get(bucket).put(toBytes(key), { ...about, body, etag, md5: body.md5, crc64: body.crc64, modified: now() });
+        return { etag, size: bytes.length, crc64: String(body.crc64) };
+    },
+    'DELETE /_ctl/object': rest => {
+        const [bucket, key] = split(rest);
+        return { deleted: world.buckets.get(bucket).remove(toBytes(key)) };
+    },
+    'PUT /_ctl/bucket': rest => ({ bucket: makeBucket(rest).name }),
+    'DELETE /_ctl/bucket': rest => {
+        world.buckets.get(rest)?.dropAll();
+        return { deleted: world.buckets.delete(rest) };
+    },
+});
+
+export async function serve(skin) {
+    const opt = options({ dir: '', port: 0, control: 0, log: '', ready: '', max_put: 5 * GIB, max_part: 5 * GIB, max_copy: 5 * GIB,
+        min_part: 1048576, max_parts: 10000, max_meta: 2048, max_key: 1024, restore_ms: 1000, ...skin.options });
+    Object.assign(world, { skin, opt });
+    world.clock.code = skin.clockCode;
+    for (const [id, secret, token] of opt.cred.map(c => c.split(':')))
+        world.credentials.set(id, { secret, token });
+    useDirectory(opt.dir);
+    opt.bucket.forEach(makeBucket);
+    log = new RequestLog(opt.log);
+    const port = await listen(server, opt.port);
+    const controlPort = await listen(control, opt.control);
+    const [firstId, first] = [...world.credentials][0];
+    const said = {
+        HOST: '127.0.0.1', PORT: port, CONTROL: controlPort, ENDPOINT: `http://127.0.0.1:${port}`, REGION: opt.region,
+        BUCKET: opt.bucket[0], BUCKETS: [...world.buckets.keys()].join(' '), SECRET_ID: firstId, SECRET_KEY: first.secret,
+        TOKEN: first.token ?? '', LOG: opt.log, PID: process.pid,
+    };
+    announce(opt.ready, Object.fromEntries(Object.entries(said).map(([name, value]) => [`${skin.env}_${name}`, value])));
+}
