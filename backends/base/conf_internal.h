@@ -42,15 +42,16 @@ enum {
     P_S3 = 2,
     P_COS = 4,
     P_MEMORY = 8,
+    P_HTTP = 1 << 20,
     P_CLOUD = P_S3 | P_COS | P_MEMORY,
-    P_ALL = 15
+    P_ALL = P_LOCAL | P_CLOUD | P_HTTP
 };
 
 extern const struct provider {
     const char *name;
     unsigned bit;
     bool cloud; /* wants bucket, region or endPoint, and keys */
-    const char *scheme;
+    const char *scheme; /* of URLs that name a bucket; NULL: none does */
     const char *env[3][2]; /* id, secret, token: the provider's own names, in order of preference */
 } conf_providers[];
 extern const size_t conf_n_providers;
@@ -62,6 +63,7 @@ enum key {
     KEY_PREFIX,
     KEY_ENDPOINT,
     KEY_PATH,
+    KEY_URLLIST,
     KEY_ID,
     KEY_SECRET,
     KEY_TOKEN,
