@@ -275,9 +275,8 @@ static void prepare_http(struct run *r)
     }
     r->passed = r->taken = 0;
     if (r->site->may_ignore_range) {
-        bool bytes = r->call.kind == BE_READ && !r->call.head;
-        h->on_data = bytes ? on_read_data : on_unwanted;
-        h->sink_len = bytes ? CONTAINER_OF(r->op, struct be_read, op)->len : 0;
+        h->sink_len = r->call.kind == BE_READ && !r->call.head ? CONTAINER_OF(r->op, struct be_read, op)->len : 0;
+        h->on_data = h->sink_len > 0 ? on_read_data : on_unwanted;
     } else if (r->call.kind == BE_READ && !r->call.head) {
         struct be_read *o = CONTAINER_OF(r->op, struct be_read, op);
         h->sink = o->len > 0 ? o->buf : NULL;
