@@ -38,7 +38,7 @@ at_most "costs little" "$(web_count HEAD)" 4
 is "the times are the server's" "$(stat -c %Y "$MNT/web/top.html")" $((1700000000 + 77))
 is "the sizes, too" "$(cd "$MNT/web" && find . -type f -printf '%P %s\n' | sort)" "$(cd "$WEB" && find . -type f -printf '%P %s\n' | sort)"
 at_most "each file was asked for once" "$(web_count HEAD)" $((FILES + 4))
-is "its type" "$(getfattr --only-values -n user.mime_type "$MNT/web/many/file-001.png")" image/png
+is "its type" "$(getfattr --only-values --absolute-names -n user.mime_type "$MNT/web/many/file-001.png")" image/png
 
 # ---- nothing can be written
 
@@ -102,10 +102,10 @@ at_most "at most one part was sent twice" "$(cos_count UploadPart)" 4
 # ---- a changed source
 
 exec 5<"$MNT/web/big"
-head -c 100000 <&5 | cmp - <(head -c 100000 "$WEB/big") && pass "the beginning of one version" || fail "the beginning of one version"
 make_file "$WEB/big" $((BIG + 1)) 9
-nok "goes not on with the next" bash -c 'tail -c +10000000 >/dev/null' <&5
+nok "who opened one version does not read the next" cat <&5
 exec 5<&-
+ok "the log says why" grep -q 'key=big .*another version than the one asked for' "$LOG"
 umount_objmig "$MNT" && daemon_gone || die "the daemon stays"
 ok "mount with short memory" mount_objmig all "$MNT" list_ttl=0
 ok "cp again" cp -r "$MNT/web/big" "$MNT/cos/copy/"
