@@ -63,6 +63,7 @@ struct dialect_request {
     struct buf url; /* not empty: complete, and sent as it is instead of the site's host, path and query */
     bool signed_already; /* it carries what it needs, or goes where nothing secret may go: sign leaves it alone */
     unsigned follows; /* how often `follow` has changed it */
+    size_t kept;      /* BE_READ: bytes that answers before have brought; what comes next follows them */
     struct buf path;       /* encoded, begins with '/', base included */
     struct kvlist query;   /* decoded */
     struct kvlist headers; /* all that is sent, "host" too; sign adds its own */

@@ -143,6 +143,13 @@ static void add_basic(struct dialect_request *r, const char *login, size_t n)
     explicit_bzero(value, 6 + BASE64_LEN(n));
 }
 
+static void set_range(struct dialect_request *r, const struct be_read *o)
+{
+    CLEANUP(mem_freep) char *range = mem_printf("bytes=%llu-%llu", (unsigned long long)(o->offset + r->kept),
+                                                (unsigned long long)(o->offset + o->len - 1));
+    kv_set(&r->headers, "range", range);
+}
+
 static bool wants_bytes(const struct dialect_call *call)
 {
     return call->kind == BE_READ && !call->head && CONTAINER_OF(call->op, struct be_read, op)->len > 0;
@@ -171,10 +178,7 @@ static int http_build(const struct dialect_site *site, const struct dialect_call
     kv_set(&ret->headers, "accept", "*/*");
     kv_set(&ret->headers, "accept-encoding", "identity"); /* else sizes and ranges are those of another form */
     if (wants_bytes(call)) {
-        const struct be_read *o = CONTAINER_OF(call->op, const struct be_read, op);
-        CLEANUP(mem_freep) char *range = mem_printf("bytes=%llu-%llu", (unsigned long long)o->offset,
-                                                    (unsigned long long)(o->offset + o->len - 1));
-        kv_set(&ret->headers, "range", range);
+        set_range(ret, CONTAINER_OF(call->op, const struct be_read, op));
     }
     if (row.url.login.len > 0) {
         add_basic(ret, row.url.login.data, row.url.login.len);
@@ -253,6 +257,36 @@ static bool head_is_no_answer(const struct dialect_answer *a)
     return ok && (!dialect_u64(kv_get(a->headers, "content-length"), &size) || size == 0);
 }
 
+static void version_of(const struct dialect_answer *a, struct be_object *o)
+{
+    const char *etag = kv_get(a->headers, "etag"), *time = kv_get(a->headers, "last-modified");
+    o->mtime_ns = dialect_http_date(time);
+    bool strong = etag && strncmp(etag, "W/", 2) != 0 && dialect_etag(etag, o->etag) && o->etag[0] != '\0' &&
+                  strlen(o->etag) <= ETAG_LISTED_MAX;
+    if (!strong) {
+        uint8_t md5[DIGEST_MD5_LEN];
+        CLEANUP(mem_freep) char *all = mem_printf("%s\n%s\n%llu", etag ? etag : "", time ? time : "",
+                                                  (unsigned long long)o->size);
+        digest_md5(all, strlen(all), md5);
+        o->etag[0] = '~'; /* so that nobody takes it for the MD5 of the bytes */
+        hex_encode(md5, sizeof(md5), o->etag + 1);
+    }
+}
+
+/* Some send less of a range than was asked for. Pieces are put together only of a version that is named. */
+static bool is_piece(const struct be_read *o, const struct dialect_answer *a, const struct dialect_request *req)
+{
+    uint64_t first = 0, last = 0;
+    struct be_object version = {0};
+    if (a->http_status != 206 || !o->if_match ||
+        !dialect_content_range(kv_get(a->headers, "content-range"), &first, &last, &version.size)) {
+        return false;
+    }
+    version_of(a, &version);
+    return first == o->offset + req->kept && first <= last && last - first + 1 == a->body_got - req->kept &&
+           a->body_got < o->len && last + 1 < version.size && strcmp(version.etag, o->if_match) == 0;
+}
+
 static enum dialect_follow http_follow(const struct dialect_site *site, const struct dialect_call *call,
                                        const struct dialect_answer *a, struct dialect_request *req,
                                        struct errinfo *reterr)
@@ -260,6 +294,12 @@ static enum dialect_follow http_follow(const struct dialect_site *site, const st
     int status = a->http_status;
     if (status == 301 || status == 302 || status == 303 || status == 307 || status == 308) {
         return redirect(of(site), call, a, req, reterr);
+    }
+    struct be_read *o = wants_bytes(call) ? CONTAINER_OF(call->op, struct be_read, op) : NULL;
+    if (o && is_piece(o, a, req)) {
+        req->kept = (size_t)a->body_got;
+        set_range(req, o);
+        return FOLLOW_AGAIN;
     }
     if (req->follows >= FOLLOWS_MAX) {
         return FOLLOW_NOT;
@@ -269,7 +309,7 @@ static enum dialect_follow http_follow(const struct dialect_site *site, const st
         kv_set(&req->headers, "range", "bytes=0-0");
         return FOLLOW_AGAIN;
     }
-    if (!wants_bytes(call) && status == 416) {
+    if (!o && status == 416) {
         return FOLLOW_SUCCESS; /* no first byte: it is empty */
     }
     const char *type = kv_get(a->headers, "content-type");
@@ -313,22 +353,6 @@ static void md5_of(const struct urllist_row *row, const struct dialect_answer *a
                !kv_get(meta, "meta-md5")) {
         hex_encode(md5, 16, hex);
         kv_set(meta, "meta-md5", hex);
-    }
-}
-
-static void version_of(const struct dialect_answer *a, struct be_object *o)
-{
-    const char *etag = kv_get(a->headers, "etag"), *time = kv_get(a->headers, "last-modified");
-    o->mtime_ns = dialect_http_date(time);
-    bool strong = etag && strncmp(etag, "W/", 2) != 0 && dialect_etag(etag, o->etag) && o->etag[0] != '\0' &&
-                  strlen(o->etag) <= ETAG_LISTED_MAX;
-    if (!strong) {
-        uint8_t md5[DIGEST_MD5_LEN];
-        CLEANUP(mem_freep) char *all = mem_printf("%s\n%s\n%llu", etag ? etag : "", time ? time : "",
-                                                  (unsigned long long)o->size);
-        digest_md5(all, strlen(all), md5);
-        o->etag[0] = '~'; /* so that nobody takes it for the MD5 of the bytes */
-        hex_encode(md5, sizeof(md5), o->etag + 1);
     }
 }
 
@@ -399,7 +423,8 @@ static int check_bytes(const struct dialect_answer *a, const struct be_read *o, 
         (!dialect_content_range_open(kv_get(a->headers, "content-range"), &first, &last, &total) || first > last)) {
         return err_set(reterr, ERR_TRANSIENT, -EIO, "the answer is incomplete or malformed: Content-Range");
     }
-    if (a->http_status == 206 && (first != o->offset || last - first + 1 != a->body_got)) {
+    /* the last of several pieces ends where the whole does */
+    if (a->http_status == 206 && (first < o->offset || last + 1 - o->offset != a->body_got)) {
         return err_set(reterr, ERR_INTEGRITY, -EIO, "asked for %zu bytes from %llu, and got %llu from %llu", o->len,
                        (unsigned long long)o->offset, (unsigned long long)a->body_got, (unsigned long long)first);
     }

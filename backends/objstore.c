@@ -221,7 +221,7 @@ static int on_read_data(struct http_req *h, const void *p, size_t n)
 {
     struct run *r = h->owner;
     struct be_read *o = CONTAINER_OF(r->op, struct be_read, op);
-    uint64_t from = h->http_status == 200 ? o->offset : 0, at = r->passed;
+    uint64_t from = h->http_status == 200 ? o->offset + r->req.kept : 0, at = r->passed;
     r->passed += n;
     if (at + n > from && r->taken < o->len) {
         size_t skip = at < from ? (size_t)(from - at) : 0;
@@ -231,7 +231,7 @@ static int on_read_data(struct http_req *h, const void *p, size_t n)
     } else if (h->http_status != 200 && r->taken == o->len) {
         return err_set(&h->err, ERR_INTEGRITY, -EPROTO, "the answer is longer than the %zu bytes asked for", o->len);
     }
-    return r->taken == o->len && r->passed > from + o->len + KEPT_FOR ? HTTP_ENOUGH : 0;
+    return r->taken == o->len && r->passed > from + (o->len - r->req.kept) + KEPT_FOR ? HTTP_ENOUGH : 0;
 }
 
 /* A body that nobody wants: what the head says is all. */
@@ -273,7 +273,8 @@ static void prepare_http(struct run *r)
         s->d->stream_free(r->stream);
         r->stream = NULL;
     }
-    r->passed = r->taken = 0;
+    r->passed = 0;
+    r->taken = r->req.kept;
     if (r->site->may_ignore_range) {
         h->sink_len = r->call.kind == BE_READ && !r->call.head ? CONTAINER_OF(r->op, struct be_read, op)->len : 0;
         h->on_data = h->sink_len > 0 ? on_read_data : on_unwanted;

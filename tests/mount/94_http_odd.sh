@@ -14,7 +14,7 @@ body() { python3 -c 'import random, sys; sys.stdout.buffer.write(random.Random(f
 {
     echo "Key,Url,Size"
     for what in ok/a cut/a/2 cut/b/99 changing/a changing-time/a chunked/a closed/a multipart/a shifted/a emptyhead/a busy/a/2 coded/a \
-        chain/a/5 chain/a/6 away/a gone/a; do
+        chain/a/5 chain/a/6 away/a gone/a short/a; do
         echo "$what,$BASE/$what,"
     done
     echo "sized/chunked,$BASE/chunked/b,300000"
@@ -41,6 +41,7 @@ reads ok/a
 reads cut/a/2
 fails cut/b/99 'cut short'
 reads multipart/a
+reads short/a
 fails shifted/a 'asked for .* bytes from 0, and got .* from 1'
 reads emptyhead/a
 reads busy/a/2

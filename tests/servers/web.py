@@ -11,6 +11,7 @@ What a request gets follows from the first component of its path; the second is 
     /chunked/NAME            no length, no ranges: in chunks
     /closed/NAME             no length, no ranges: HTTP/1.0, which ends when the connection does
     /multipart/NAME          a range comes as multipart/byteranges
+    /short/NAME              at most 70,000 bytes of a range
     /shifted/NAME            Content-Range is another than the one asked for
     /emptyhead/NAME          HEAD says Content-Length: 0
     /busy/NAME/N             503 with Retry-After: 0 to the first N requests
@@ -130,6 +131,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if first >= len(data):
             self.send(416, {'Content-Range': f'bytes */{len(data)}'}, b'', 0)
             return
+        if kind == 'short':
+            last = min(last, first + 69_999)
         part = data[first:last + 1]
         if kind == 'multipart':
             text = (b'--x\r\nContent-Type: text/plain\r\nContent-Range: bytes %d-%d/%d\r\n\r\n' % (first, last, len(data)) +
