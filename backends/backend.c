@@ -25,6 +25,7 @@
 static const struct be_ops *const registry[] = {
     &be_cos_ops,
     &be_ks3_ops,
+    &be_http_ops,
     &be_local_ops,
     &be_memory_ops,
     &be_oss_ops,
@@ -49,6 +50,23 @@ static const struct {
     [BE_MP_PARTS] = {"mp_parts", BE_CAP_MULTIPART},
     [BE_MP_UPLOADS] = {"mp_uploads", BE_CAP_MULTIPART},
 };
+
+#define BE_CAPS_OF_CHANGES                                                                         \
+    (BE_CAP_IF_MATCH | BE_CAP_IF_ABSENT | BE_CAP_MULTIPART | BE_CAP_COPY | BE_CAP_REMOVE_MANY)
+
+bool be_kind_changes(enum be_kind kind)
+{
+    switch (kind) {
+    case BE_STAT:
+    case BE_READ:
+    case BE_LIST:
+    case BE_MP_PARTS:
+    case BE_MP_UPLOADS:
+        return false;
+    default:
+        return true;
+    }
+}
 
 /* Lets be_close wait. An operation that reads another backend is counted at both. */
 struct be_gate {
@@ -129,6 +147,9 @@ static const char *description_fault(const struct be *be)
     }
     if ((be->caps & (BE_CAP_PART_COPY | BE_CAP_MP_ETAG_MD5S)) && !(be->caps & BE_CAP_MULTIPART)) {
         return "claims kinds of parts without multipart";
+    }
+    if ((be->caps & BE_CAP_READ_ONLY) && (be->caps & BE_CAPS_OF_CHANGES)) {
+        return "claims to be read only, and kinds of changes";
     }
     if (l->max_key == 0 || l->list_page == 0) {
         return "does not say how long a key or a page may be";
@@ -876,6 +897,9 @@ static bool begin(struct be *be, struct be_op *op, enum be_kind kind)
     if (!open) {
         err = be_fail(op, ERR_CANCELED, "", "%s is being closed", be->name);
     }
+    if (err == 0 && (be->caps & BE_CAP_READ_ONLY) && be_kind_changes(kind)) {
+        err = err_set(&op->err, ERR_INVALID, -EROFS, "%s can only be read", be->name);
+    }
     if (err == 0) {
         err = need(op, kinds[kind].cap, kinds[kind].name);
     }
@@ -925,49 +949,6 @@ void be_cancel(struct be_op *op)
     if (be && be->ops->cancel) {
         be->ops->cancel(be, op);
     }
-}
-
-/* --- waiting --- */
-
-struct be_waiter {
-    struct mutex lock;
-    struct cond ended;
-    bool has_ended; /* lock */
-    struct be_op *op;
-};
-
-static void waiter_done(struct be_op *op)
-{
-    struct be_waiter *w = op->owner;
-    mutex_lock(&w->lock);
-    w->has_ended = true;
-    cond_signal(&w->ended);
-    mutex_unlock(&w->lock);
-}
-
-struct be_waiter *be_sync_begin(struct be_op *op)
-{
-    struct be_waiter *w = mem_zalloc(sizeof(*w));
-    mutex_init(&w->lock, RANK_ENGINE);
-    cond_init(&w->ended);
-    w->op = op;
-    op->done = waiter_done;
-    op->owner = w;
-    return w;
-}
-
-int be_sync_end(struct be_waiter *w)
-{
-    mutex_lock(&w->lock);
-    while (!w->has_ended) {
-        cond_wait(&w->ended, &w->lock);
-    }
-    mutex_unlock(&w->lock);
-    int status = w->op->status;
-    cond_fini(&w->ended);
-    mutex_fini(&w->lock);
-    free(w);
-    return status;
 }
 
 void be_stat_fini(struct be_stat *op)

@@ -46,6 +46,7 @@ enum be_cap {
     BE_CAP_REAL_DIRS = 1 << 10,  /* "dir/" is a directory with attributes of its own, made with its first child */
     BE_CAP_MP_ETAG_MD5S = 1 << 9, /* the commit's etag is "md5(part md5s)-N" */
     BE_CAP_MP_META_LATE = 1 << 11, /* an object made of parts gets its metadata at the commit, not when it is begun */
+    BE_CAP_READ_ONLY = 1 << 16, /* all changes fail with ERR_INVALID -EROFS, before the driver hears of them */
 };
 
 /* 0 = no limit. */
@@ -135,6 +136,7 @@ struct be_remove {
 struct be_entry {
     char *key; /* full key; a common prefix ends in the delimiter */
     bool is_prefix;
+    bool unseen; /* the store knows the key alone until it is asked by be_stat: object says nothing, and 0 is no size */
     struct be_object object; /* etag, size, mtime_ns, storage_class */
     struct kvlist *posix; /* local: meta-mode, -uid, -gid, -mtime, -rdev as the directory has them; NULL elsewhere */
 };

@@ -12,6 +12,7 @@
 
 void dialect_request_fini(struct dialect_request *r)
 {
+    buf_fini(&r->url);
     buf_fini(&r->path);
     kv_fini(&r->query);
     kv_fini(&r->headers);
@@ -34,6 +35,9 @@ void dialect_page_fini(struct dialect_page *p)
 
 int dialect_url(const struct dialect_site *site, const struct dialect_request *r, struct buf *ret)
 {
+    if (r->url.len > 0) {
+        return buf_add(ret, r->url.data, r->url.len);
+    }
     int err =
         buf_addf(ret, "%s://%s%s", site->https ? "https" : "http", site->host, buf_str(&r->path));
     for (size_t i = 0; i < r->query.n && err == 0; i++) {
@@ -203,15 +207,25 @@ int dialect_renew(const struct dialect_site *site, const struct conf_remote *con
     return 0;
 }
 
-int dialect_site_init(struct dialect_site *site, const struct be_dialect *d,
-                      const struct conf_remote *conf, struct errinfo *reterr)
+int dialect_site_init_bare(struct dialect_site *site, const struct be_dialect *d,
+                           const struct conf_remote *conf, struct errinfo *reterr)
 {
     site->dialect = d;
     site->name = mem_strdup(conf->name ? conf->name : "");
     site->https = conf->https;
-    site->bucket = mem_strdup(conf->bucket ? conf->bucket : "");
     site->keyring = mem_zalloc(sizeof(*site->keyring));
     mutex_init(&site->keyring->lock, RANK_REMOTE);
+    return dialect_renew(site, conf, reterr);
+}
+
+int dialect_site_init(struct dialect_site *site, const struct be_dialect *d,
+                      const struct conf_remote *conf, struct errinfo *reterr)
+{
+    int err = dialect_site_init_bare(site, d, conf, reterr);
+    if (err < 0) {
+        return err;
+    }
+    site->bucket = mem_strdup(conf->bucket ? conf->bucket : "");
     if (site->bucket[0] == '\0') {
         return err_set(reterr, ERR_INVALID, -EINVAL, "[%s] bucket: missing; name the bucket",
                        site->name);
@@ -224,7 +238,7 @@ int dialect_site_init(struct dialect_site *site, const struct be_dialect *d,
                            site->name, site->bucket);
         }
     }
-    return dialect_renew(site, conf, reterr);
+    return 0;
 }
 
 void dialect_site_fini(struct dialect_site *site)
@@ -380,8 +394,8 @@ static bool take_u64(const char **p, uint64_t *ret)
     return dialect_u64(digits, ret);
 }
 
-bool dialect_content_range(const char *s, uint64_t *ret_first, uint64_t *ret_last,
-                           uint64_t *ret_total)
+bool dialect_content_range_open(const char *s, uint64_t *ret_first, uint64_t *ret_last,
+                                uint64_t *ret_total)
 {
     uint64_t first = 1, last = 0, total = 0;
     if (!s || strncasecmp(s, "bytes ", 6) != 0) {
@@ -393,13 +407,48 @@ bool dialect_content_range(const char *s, uint64_t *ret_first, uint64_t *ret_las
     } else if (!take_u64(&s, &first) || *s++ != '-' || !take_u64(&s, &last) || first > last) {
         return false;
     }
-    if (*s++ != '/' || !take_u64(&s, &total) || *s != '\0' || (first <= last && last >= total)) {
+    if (*s++ != '/') {
+        return false;
+    }
+    if (first <= last && strcmp(s, "*") == 0) {
+        total = UINT64_MAX;
+        s++;
+    } else if (!take_u64(&s, &total)) {
+        return false;
+    }
+    if (*s != '\0' || (first <= last && last >= total)) {
         return false;
     }
     *ret_first = first;
     *ret_last = last;
     *ret_total = total;
     return true;
+}
+
+bool dialect_content_range(const char *s, uint64_t *ret_first, uint64_t *ret_last,
+                           uint64_t *ret_total)
+{
+    uint64_t first, last, total;
+    if (!dialect_content_range_open(s, &first, &last, &total) || total == UINT64_MAX) {
+        return false;
+    }
+    *ret_first = first;
+    *ret_last = last;
+    *ret_total = total;
+    return true;
+}
+
+void dialect_meta_standard(const struct kvlist *headers, struct kvlist *meta)
+{
+    static const char *const standard[] = {"content-type",        "cache-control",
+                                           "content-disposition", "content-encoding",
+                                           "content-language",    "expires"};
+    for (size_t i = 0; i < ARRAY_LEN(standard); i++) {
+        const char *value = kv_get(headers, standard[i]);
+        if (value && value[0] != '\0') {
+            kv_set(meta, standard[i], value);
+        }
+    }
 }
 
 uint32_t dialect_retry_after(const char *s)

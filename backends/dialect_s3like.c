@@ -273,9 +273,6 @@ static int object_of(const struct s3like *s, const struct dialect_answer *a, str
 
 static void meta_of(const struct s3like *s, const struct kvlist *h, struct kvlist *meta)
 {
-    static const char *const standard[] = {"content-type",        "cache-control",
-                                           "content-disposition", "content-encoding",
-                                           "content-language",    "expires"};
     size_t vendor = strlen(s->vendor);
     for (size_t i = 0; i < h->n; i++) {
         const char *name = h->items[i].name;
@@ -289,12 +286,7 @@ static void meta_of(const struct s3like *s, const struct kvlist *h, struct kvlis
             kv_set(meta, lower, value);
         }
     }
-    for (size_t i = 0; i < ARRAY_LEN(standard); i++) {
-        const char *value = kv_get(h, standard[i]);
-        if (value && value[0] != '\0') {
-            kv_set(meta, standard[i], value);
-        }
-    }
+    dialect_meta_standard(h, meta);
     const char *class = vendor_get(s, h, "storage-class");
     const char *sse = vendor_get(s, h, "server-side-encryption");
     if (class && !class_is_default(s, class)) {

@@ -3,8 +3,10 @@
 
 #include "backend.h"
 
-extern const struct be_ops be_local_ops, be_memory_ops, be_s3_ops, be_cos_ops, be_oss_ops,
-    be_ks3_ops;
+extern const struct be_ops be_local_ops, be_memory_ops, be_s3_ops, be_cos_ops, be_oss_ops, be_ks3_ops, be_http_ops;
+
+/* Whether an operation of that kind leaves the store other than it was. */
+bool be_kind_changes(enum be_kind kind);
 
 /* Fills the common part of a driver's struct after its open, and checks what describe() says. A
  * driver opened by be_open does not call it; a wrapper that makes itself does. */

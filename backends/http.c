@@ -89,7 +89,7 @@ struct flight {
     struct buf raw; /* header lines of the last answer head */
     unsigned n_raw; /* how many lines */
     bool head_over; /* its empty line came: what follows is a trailer, or a new head after a 1xx */
-    bool body_cut;  /* an error body was long enough and the transfer stopped on purpose */
+    bool body_cut;  /* the body was long enough and the transfer stopped on purpose */
     bool failed;    /* r->status and r->err say why: outranks curl */
     uint64_t seen;  /* bytes counted at the last look */
     int64_t seen_ns;
@@ -288,6 +288,10 @@ static size_t on_body(char *p, size_t size, size_t n_items, void *arg)
             return 0;
         }
         r->sink_got += n;
+        if (err == HTTP_ENOUGH) {
+            f->body_cut = true;
+            return 0;
+        }
     } else {
         size_t max = r->answer_max ? r->answer_max : ANSWER_MAX_DEFAULT;
         if (n > max - r->answer.len) {
@@ -440,7 +444,7 @@ static CURLcode slot_setup(struct slot *s, struct flight *f)
 
 static bool flight_is_big(const struct http_req *r)
 {
-    return r->body_len >= BIG_BODY || (r->sink && r->sink_len >= BIG_BODY);
+    return r->body_len >= BIG_BODY || r->sink_len >= BIG_BODY;
 }
 
 /* ---- flights: engine thread */

@@ -32,6 +32,7 @@ void http_lane_free(struct http_lane *l);
 void http_lane_feedback(struct http_lane *l, bool throttled);
 unsigned http_lane_limit(const struct http_lane *l); /* now */
 
+#define HTTP_ENOUGH 1
 struct http_req {
     /* caller, borrowed until done */
     const char *method;       /* GET HEAD PUT POST DELETE */
@@ -50,7 +51,8 @@ struct http_req {
     /* … or, when sink is NULL, to `answer`, bounded by answer_max (default 1 MiB; more is ERR_INVALID). The bodies of all
      * other statuses always go to `answer`, cut at 64 KiB. */
     size_t answer_max;
-    /* … or is handed over as it comes, on the ENGINE thread: must only copy memory or parse; 0 or -errno to stop. */
+    /* … or is handed over as it comes, on the ENGINE thread: must only copy memory or parse; 0, -errno to fail, or
+     * HTTP_ENOUGH: the rest is not wanted, and the answer as good as whole. sink_len may say how much is expected. */
     int (*on_data)(struct http_req *r, const void *p, size_t n);
     int64_t deadline_ns; /* monotonic; 0 = none; kept to a tenth of a second; counts while waiting in the lane too */
     unsigned stall_timeout_ms; /* 0 = the target's. A server that copies gigabytes is silent for longer */

@@ -177,20 +177,6 @@ void objstore_cancel(struct be *be, struct be_op *op)
 
 /* --- one attempt */
 
-static bool is_mutation(enum be_kind kind)
-{
-    switch (kind) {
-    case BE_STAT:
-    case BE_READ:
-    case BE_LIST:
-    case BE_MP_PARTS:
-    case BE_MP_UPLOADS:
-        return false;
-    default:
-        return true;
-    }
-}
-
 /* Whether doing the call twice is the same as once. */
 static bool is_repeatable(const struct dialect_call *call)
 {
@@ -227,6 +213,36 @@ static int on_list_data(struct http_req *h, const void *p, size_t n)
     return err < 0 ? err_set(&h->err, ERR_TRANSIENT, -EPROTO, "the answer is malformed") : 0;
 }
 
+/* After what was wanted so much more is taken in to keep the connection: a new one costs as much. */
+#define KEPT_FOR 65536u
+
+/* Where ranges may be ignored: 200 brings the whole object, of which the part that was asked for is kept. */
+static int on_read_data(struct http_req *h, const void *p, size_t n)
+{
+    struct run *r = h->owner;
+    struct be_read *o = CONTAINER_OF(r->op, struct be_read, op);
+    uint64_t from = h->http_status == 200 ? o->offset + r->req.kept : 0, at = r->passed;
+    r->passed += n;
+    if (at + n > from && r->taken < o->len) {
+        size_t skip = at < from ? (size_t)(from - at) : 0;
+        size_t take = MIN(n - skip, o->len - r->taken);
+        memcpy((char *)o->buf + r->taken, (const char *)p + skip, take);
+        r->taken += take;
+    } else if (h->http_status != 200 && r->taken == o->len) {
+        return err_set(&h->err, ERR_INTEGRITY, -EPROTO, "the answer is longer than the %zu bytes asked for", o->len);
+    }
+    return r->taken == o->len && r->passed > from + (o->len - r->req.kept) + KEPT_FOR ? HTTP_ENOUGH : 0;
+}
+
+/* A body that nobody wants: what the head says is all. */
+static int on_unwanted(struct http_req *h, const void *p, size_t n)
+{
+    struct run *r = h->owner;
+    (void)p;
+    r->passed += n;
+    return r->passed > KEPT_FOR ? HTTP_ENOUGH : 0;
+}
+
 static void on_http_done(struct http_req *h);
 
 static void prepare_http(struct run *r)
@@ -257,7 +273,12 @@ static void prepare_http(struct run *r)
         s->d->stream_free(r->stream);
         r->stream = NULL;
     }
-    if (r->call.kind == BE_READ && !r->call.head) {
+    r->passed = 0;
+    r->taken = r->req.kept;
+    if (r->site->may_ignore_range) {
+        h->sink_len = r->call.kind == BE_READ && !r->call.head ? CONTAINER_OF(r->op, struct be_read, op)->len : 0;
+        h->on_data = h->sink_len > 0 ? on_read_data : on_unwanted;
+    } else if (r->call.kind == BE_READ && !r->call.head) {
         struct be_read *o = CONTAINER_OF(r->op, struct be_read, op);
         h->sink = o->len > 0 ? o->buf : NULL;
         h->sink_len = o->len;
@@ -298,7 +319,12 @@ void run_attempt(struct work *w)
     if (r->op->deadline_ns > 0 && time_mono_ns() >= r->op->deadline_ns) {
         rc = err_set(&err, ERR_TRANSIENT, -ETIMEDOUT, "the time for this operation is over");
     } else {
-        rc = prepare(r, &err);
+        int done = s->d->local && !r->built ? s->d->local(r->site, &r->call, &err) : 0;
+        if (done > 0) {
+            run_finish(r, 0);
+            return;
+        }
+        rc = done < 0 ? done : prepare(r, &err);
     }
     if (rc == 0) {
         prepare_http(r);
@@ -561,7 +587,7 @@ static void run_advance(struct run *r)
         o->n_uploads = r->n_uploads;
         r->n_uploads = 0;
     }
-    r->op->stray = is_mutation(r->call.kind) && (r->unknown || r->http.resent);
+    r->op->stray = be_kind_changes(r->call.kind) && (r->unknown || r->http.resent);
     run_finish(r, 0);
 }
 
@@ -629,12 +655,13 @@ static void run_failed(struct run *r, struct errinfo *err, int rc)
                 "the server refuses the request's time, and correcting the clock did not help");
         rc = -EACCES;
     }
-    if (is_mutation(r->call.kind)) {
+    if (be_kind_changes(r->call.kind)) {
         r->unknown = r->unknown || err->outcome_unknown;
         err->outcome_unknown = r->unknown;
     }
     err_fold(&r->fold, err);
     if (run_may_retry(r, err, &wait_ms)) {
+        r->built = r->built && r->req.follows == 0; /* where it was led to may be over by now */
         run_again_after(r, wait_ms);
         return;
     }
@@ -662,7 +689,9 @@ static void answer_of(struct run *r, struct dialect_answer *a)
         .headers = &r->http.answer_headers,
         .body = buf_str(&r->http.answer),
         .body_len = r->http.answer.len,
-        .body_got = r->http.sink ? r->http.sink_got : r->http.answer.len,
+        .body_got = r->site->may_ignore_range ? r->taken
+                    : r->http.sink            ? r->http.sink_got
+                                              : r->http.answer.len,
         .signed_s = r->signed_s,
         .stream = r->stream,
     };
@@ -682,7 +711,7 @@ static int on_success(struct run *r, struct errinfo *err)
     if (rc == 0) {
         rc = take_page(r, &page, err);
     } else if (err->cls == ERR_TRANSIENT || err->cls == ERR_INTEGRITY) {
-        err->outcome_unknown = is_mutation(r->call.kind);
+        err->outcome_unknown = be_kind_changes(r->call.kind);
     }
     dialect_page_fini(&page);
     return rc;
@@ -701,9 +730,31 @@ static int on_refusal(struct run *r, struct errinfo *err)
         return 0; /* what is not there is removed */
     }
     if (a.http_status >= 500 && err->cls == ERR_TRANSIENT) {
-        err->outcome_unknown = is_mutation(r->call.kind); /* it may have failed after doing it */
+        err->outcome_unknown = be_kind_changes(r->call.kind); /* it may have failed after doing it */
     }
     return err_to_errno(err);
+}
+
+/* Whether another request of the call comes before its end. */
+static enum dialect_follow follow(struct run *r, struct errinfo *err)
+{
+    struct objstore *s = r->s;
+    struct dialect_answer a;
+    if (!s->d->follow) {
+        return FOLLOW_NOT;
+    }
+    answer_of(r, &a);
+    enum dialect_follow what = s->d->follow(r->site, &r->call, &a, &r->req, err);
+    if (what == FOLLOW_AGAIN) {
+        r->req.follows++;
+        r->tries--; /* it did not fail */
+        buf_clear(&r->url);
+        if (dialect_url(r->site, &r->req, &r->url) < 0) {
+            err_set(err, ERR_LOCAL, -ENOMEM, "request: no memory");
+            return FOLLOW_FAILED;
+        }
+    }
+    return what;
 }
 
 static void log_attempt(const struct run *r, const struct errinfo *err)
@@ -727,6 +778,12 @@ static void on_http_done(struct http_req *h)
     mutex_lock(&s->lock);
     r->state = RUN_WORKING;
     mutex_unlock(&s->lock);
+    enum dialect_follow what = h->status < 0 ? FOLLOW_NOT : follow(r, &err);
+    if (what == FOLLOW_AGAIN) {
+        log_attempt(r, &err);
+        run_again_now(r);
+        return;
+    }
     if (h->status < 0) {
         err = h->err;
         err.http_status = h->http_status;
@@ -734,7 +791,9 @@ static void on_http_done(struct http_req *h)
         if (r->call.kind == BE_READ && h->http_status == 200 && err.cls == ERR_INTEGRITY) {
             err_set(&err, ERR_INVALID, rc, "the server ignores Range and sends the whole object");
         }
-    } else if (h->http_status >= 200 && h->http_status < 300) {
+    } else if (what == FOLLOW_FAILED) {
+        rc = err_to_errno(&err);
+    } else if (what == FOLLOW_SUCCESS || (h->http_status >= 200 && h->http_status < 300)) {
         rc = on_success(r, &err);
     } else if (begins_behind_end(r, h->http_status)) {
         run_call_reset(r);
@@ -752,6 +811,6 @@ static void on_http_done(struct http_req *h)
         run_advance(r);
         return;
     }
-    err.outcome_unknown = (err.outcome_unknown || h->resent) && is_mutation(r->call.kind);
+    err.outcome_unknown = (err.outcome_unknown || h->resent) && be_kind_changes(r->call.kind);
     run_failed(r, &err, rc);
 }

@@ -333,6 +333,13 @@ static int open_ks3(struct be **ret_be, const struct conf_remote *conf, const st
     return objstore_open(&be_dialect_ks3, ret_be, conf, env, reterr);
 }
 
+static int open_http(struct be **ret_be, const struct conf_remote *conf, const struct be_env *env,
+                     struct errinfo *reterr)
+{
+    return objstore_open(&be_dialect_http, ret_be, conf, env, reterr);
+}
+
+const struct be_ops be_http_ops = OBJSTORE_OPS("http", open_http);
 const struct be_ops be_s3_ops = OBJSTORE_OPS("s3", open_s3);
 const struct be_ops be_cos_ops = OBJSTORE_OPS("cos", open_cos);
 const struct be_ops be_oss_ops = OBJSTORE_OPS("oss", open_oss);

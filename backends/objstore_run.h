@@ -24,6 +24,8 @@ struct run {
     struct dialect_request req;
     struct buf url;
     struct http_req http;
+    uint64_t passed; /* a body of which a part is wanted: bytes that went by … */
+    size_t taken;    /* … and were that part */
     void *stream;
     unsigned tries;   /* of this call */
     unsigned skews;   /* of this operation */

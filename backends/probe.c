@@ -7,6 +7,8 @@
 #include "mem.h"
 #include "sync.h"
 
+#define UNSEEN_NS (10LL * 1000000000LL)
+
 /* What is wrong and which setting to look at, by what the provider or the network says. */
 static void probe_judge(const struct errinfo *e, struct be_probed *ret)
 {
@@ -62,6 +64,26 @@ static void probe_judge(const struct errinfo *e, struct be_probed *ret)
     }
 }
 
+/* Where a list says nothing of objects it made no request either: the first of them is asked for. That it is gone, or its
+ * server does not answer, says nothing of the others; that a password is wanted does. */
+static int probe_unseen(struct be *be, const char *key, int64_t deadline_ns, struct be_probed *ret)
+{
+    int64_t soon = time_mono_ns() + UNSEEN_NS;
+    struct be_stat st = {
+        .op.lane = BE_LANE_FOREGROUND,
+        .op.key = key,
+        .op.deadline_ns = deadline_ns > 0 ? MIN(deadline_ns, soon) : soon,
+    };
+    int err = BE_SYNC(be, be_stat, &st);
+    be_stat_fini(&st);
+    if (err == 0 || st.op.err.http_status != 401) {
+        return 0;
+    }
+    ret->err = st.op.err;
+    probe_judge(&ret->err, ret);
+    return err;
+}
+
 int be_probe_in_parts(struct be *be, int64_t deadline_ns, struct be_probed *ret)
 {
     struct be_list list = {
@@ -80,6 +102,9 @@ int be_probe_in_parts(struct be *be, int64_t deadline_ns, struct be_probed *ret)
         /* Whole seconds, cut off: half of one is what is missing on average. */
         ret->server_ns = list.server_date_ns + 500000000;
         ret->ahead_ns = ret->server_ns - (before + (time_wall_ns() - before) / 2);
+    }
+    if (err == 0 && list.n_entries > 0 && list.entries[0].unseen) {
+        err = probe_unseen(be, list.entries[0].key, deadline_ns, ret);
     }
     be_list_fini(&list);
     return err;

@@ -572,6 +572,12 @@ static void change_xattr(struct cache *c, struct creq *r, const char *name, cons
         r->done(r);
         return;
     }
+    cache_lock(c);
+    bool refused = tree_refuse(c, r);
+    cache_unlock(c);
+    if (refused) {
+        return;
+    }
     struct set_ctx *x = mem_zalloc(sizeof(*x));
     x->name = buf_take(&meta);
     x->flags = flags;

@@ -143,6 +143,7 @@ struct cdirent {
     size_t rest_len;
     bool is_dir;        /* rest ends in '/' */
     bool collides;      /* object and prefix share this component: names_show() wants to know */
+    bool unseen;        /* attr says no more than that it is a file: a lookup tells */
     struct cattr attr;
 };
 void cache_opendir(struct cache *c, struct creq *r); /* ref (dir) → dir; at once, listing goes on behind */

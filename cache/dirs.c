@@ -213,10 +213,11 @@ static void order_add(struct cdirnode *d, struct cchild *ch)
         d->order = mem_realloc(d->order, d->cap_order * sizeof(*d->order));
     }
     ch->refs++;
+    ch->place = (uint32_t)d->n_order;
     d->order[d->n_order++] = ch;
 }
 
-static void child_set_version(struct cchild *ch, const struct be_object *o)
+void child_set_version(struct cchild *ch, const struct be_object *o)
 {
     if (strlen(o->etag) < sizeof(ch->etag)) {
         memcpy(ch->etag, o->etag, strlen(o->etag) + 1);
@@ -226,6 +227,7 @@ static void child_set_version(struct cchild *ch, const struct be_object *o)
     ch->has_md5 = o->etag_is_md5;
     ch->mtime_ns = o->mtime_ns;
     ch->attr.size = o->size;
+    ch->unseen = false;
 }
 
 /* A name came or went: the directory's time, as this mount shows it. It is not stored: no provider keeps such a time, and a
@@ -766,7 +768,7 @@ static void page_merge(struct dirlist *p)
             const char *rest = e->key + d->len;
             if (*rest == '\0') {
                 d->has_marker = true;
-                if (e->object.size == 0) {
+                if (e->object.size == 0 && !e->unseen) {
                     continue;
                 }
             }
@@ -779,7 +781,8 @@ static void page_merge(struct dirlist *p)
                 ch = child_add(d, rest, len);
             }
             bool same = ch->stamp != 0 && strcmp(ch->etag, e->object.etag) == 0 && ch->mtime_ns == e->object.mtime_ns;
-            if (!same || led != NULL) {
+            bool holds = e->unseen && unseen_holds(c, ch);
+            if (!holds && (!same || led != NULL)) {
                 meta_defaults(c, &ch->attr, e->is_prefix);
                 if (!e->is_prefix) {
                     child_set_version(ch, &e->object);
@@ -788,9 +791,12 @@ static void page_merge(struct dirlist *p)
                 if (e->posix != NULL) {
                     meta_decode(e->posix, &ch->attr);
                 }
-                if (led != NULL) {
+                if (led != NULL && !e->unseen) {
                     apply_ledger(d, ch, e, led, tx);
                 }
+            }
+            if (e->unseen && !holds) {
+                unseen_found(ch);
             }
             ch->stamp = d->stamp;
             order_add(d, ch);
@@ -874,6 +880,7 @@ void dir_list_start(struct cache *c, struct cdirnode *d)
         return;
     }
     d->listing = true;
+    d->look_window = 0;
     d->complete = d->complete && !d->ours; /* an old complete listing goes on answering readers that started on it */
     d->err_status = 0;
     d->has_marker = false;

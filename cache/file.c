@@ -227,6 +227,9 @@ void cache_create(struct cache *c, struct creq *r, int open_flags)
         return;
     }
     int refused = key_check(id, r->ref.key);
+    if (refused == 0 && (id->caps & BE_CAP_READ_ONLY)) {
+        refused = -EROFS;
+    }
     if (refused < 0) {
         creq_end_locked(c, r, refused);
         cache_unlock(c);
@@ -314,7 +317,7 @@ struct cfile *file_of_slot(struct cache *c, struct ckey *k)
         size_t plen = content ? k->key_len : key_parent_len(k->key);
         struct cdirnode *d = dir_find(c, k->ident, k->key, plen);
         struct cchild *ch = d != NULL ? dir_child(d, k->key + plen, k->key_len - plen) : NULL;
-        if (ch != NULL) {
+        if (ch != NULL && !ch->unseen) {
             f->attr = ch->attr;
         } else {
             f->attr.mtime_ns = f->attr.ctime_ns = k->base.o.mtime_ns;
@@ -368,6 +371,8 @@ void cache_open_file(struct cache *c, struct creq *r, int open_flags)
     cache_lock(c);
     if (c->refuse_new) {
         creq_end_locked(c, r, -ESHUTDOWN);
+    } else if ((open_flags & O_ACCMODE) != O_RDONLY && (r->ref.remote->ident->caps & BE_CAP_READ_ONLY)) {
+        creq_end_locked(c, r, -EROFS);
     } else if (!open_try(c, r, open_flags, true)) {
         struct open_ctx *o = mem_zalloc(sizeof(*o));
         o->c = c;

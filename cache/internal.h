@@ -247,6 +247,11 @@ struct cchild {
     bool is_dir, gone;
     bool as_object;   /* made under its object form (names.h), which it keeps: a directory of its name may be about to come */
     bool has_md5;     /* the etag is the MD5 of the bytes: only said by headers or ledger */
+    bool unseen;      /* unseen.c: the listing told the name alone; attr.size is none */
+    bool looking;     /* … and it is being asked for, … */
+    int look_status;  /* … or cannot be told, since the newest listing: -errno */
+    int64_t looked_ns; /* monotonic: when what is known was asked for; 0 = a listing told it */
+    uint32_t place;   /* in the node's order */
     unsigned refs;    /* directory snapshots */
     uint16_t len;
     char name[];      /* rest after the prefix; directories end in '/'; "" is the content of the directory's own key */
@@ -275,6 +280,7 @@ struct cdirnode {
     unsigned refs;          /* cdirs, slots that changed, and the running listing */
     int under_way;          /* of those slots: with a change still to be made at the provider */
     int64_t settled_ns;     /* monotonic: when one last ceased to be */
+    unsigned looking, look_window; /* unseen.c: under way; how many the next one who waits asks for */
     struct cwalk *walks[WALK_KINDS]; /* who reads its names in an order: prefetch.c */
     bool walked_to;  /* opened, or about to be */
     bool list_ahead; /* the listing under way is one that nobody asked for yet */
@@ -472,6 +478,7 @@ bool dir_fresh(struct cache *c, const struct cdirnode *d, int64_t now_ns);
 void dir_list_start(struct cache *c, struct cdirnode *d);
 void dir_waiters_try(struct cache *c, struct cdirnode *d); /* lookup.c: a page came, or the listing failed */
 void child_unref(struct cchild *ch);
+void child_set_version(struct cchild *ch, const struct be_object *o);
 void dirs_free_all(struct cache *c);
 void dirs_trim(struct cache *c);
 /* The slot of an existing or pending object, with base from listing when that is fresh; NULL when there is none. With
@@ -483,6 +490,15 @@ struct ckey *key_resolve(struct cache *c, struct cident *id, const char *key, bo
 void marker_of_slot(struct cache *c, struct ckey *k);
 /* Looks an object up by HEAD and puts it into its slot's base; done on any thread, not under the lock. */
 void key_head(struct cache *c, struct cident *id, const char *key, void (*done)(void *ctx, int status), void *ctx);
+
+/* ---- unseen.c ---- */
+/* Whether what an earlier look told of a name still holds, for a listing that tells nothing of it. */
+bool unseen_holds(const struct cache *c, const struct cchild *ch);
+/* A listing has brought that name, and nothing else of it. */
+void unseen_found(struct cchild *ch);
+/* True: what stat(2) shows of it is on its way, and the node's waiters are tried again when it is there. False: nothing is
+ * waited for; ch->unseen then tells whether it has become known or look_status says why not. */
+bool unseen_wait(struct cache *c, struct cdirnode *d, struct cchild *ch);
 
 /* ---- file.c ---- */
 /* Marks the content complete and journals it; r (may be NULL) is answered when the row is committed. */

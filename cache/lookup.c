@@ -36,6 +36,7 @@ int key_check(struct cident *id, const char *key)
 /* ---- lookup ---- */
 
 enum { REQ_LOOKUP = 1, REQ_READDIR };
+enum { WAITS_LISTING, WAITS_LOOK }; /* what a request at a node needs: its state */
 
 static void file_attr(const struct cfile *f, struct cattr *ret)
 {
@@ -130,6 +131,7 @@ static bool lookup_try(struct cache *c, struct clookup *l)
     d->used_ns = now;
     l->ttl_ms = c->opt.list_ttl_ms;
     l->kind = CLOOKUP_NONE;
+    l->r.state = WAITS_LISTING;
     memset(&l->r.attr, 0, sizeof(l->r.attr));
     bool determined = dir_fresh(c, d, now) || (d->complete && d->ended_ns >= l->r.since_ns);
     int file_view = -1, dir_view = -1;
@@ -160,6 +162,17 @@ static bool lookup_try(struct cache *c, struct clookup *l)
         file_view = slot_view(c, id, l->key, false, &attr);
         if (file_view < 0 && (determined || d->listing)) {
             file_view = child_view(c, d, l->key + plen, &attr) ? 1 : -1;
+        }
+        if (file_view == 1 && slot_view(c, id, l->key, false, &attr) < 0) {
+            struct cchild *ch = dir_child(d, l->key + plen, strlen(l->key + plen));
+            if (ch->unseen && unseen_wait(c, d, ch)) {
+                l->r.state = WAITS_LOOK;
+                return false;
+            }
+            if (ch->unseen) {
+                creq_end_locked(c, &l->r, ch->look_status != 0 ? ch->look_status : -EIO);
+                return true;
+            }
         }
         if (file_view == 1 && !S_ISDIR(attr.mode)) {
             /* While the listing runs, a directory of the same name may still come; it would outrank the file. */
@@ -207,8 +220,11 @@ void dir_waiters_try(struct cache *c, struct cdirnode *d)
         }
     }
     d->err_status = d->listing ? 0 : d->err_status;
-    if (d->waiters != NULL && !d->listing) {
-        dir_list_start(c, d);
+    for (const struct creq *r = d->waiters; r != NULL && !d->listing; r = r->next) {
+        if (r->state == WAITS_LISTING) {
+            dir_list_start(c, d);
+            break;
+        }
     }
 }
 
@@ -216,6 +232,9 @@ static void wait_at(struct cache *c, struct cdirnode *d, struct creq *r)
 {
     r->next = d->waiters;
     d->waiters = r;
+    if (r->state == WAITS_LOOK) {
+        return;
+    }
     dir_list_start(c, d);
     if (!d->listing) { /* could not even start */
         dir_waiters_try(c, d);
@@ -399,6 +418,7 @@ void cache_readdir(struct cache *c, struct creq *r, struct cdir *cd, uint64_t in
 {
     cache_lock(c);
     r->kind = REQ_READDIR;
+    r->state = WAITS_LISTING;
     r->priv = cd;
     r->offset = index;
     cd->d->used_ns = time_mono_ns();
@@ -423,8 +443,11 @@ bool cache_dirent(struct cdir *cd, uint64_t index, struct cdirent *ret)
         ret->rest_len = ch->len - cd->skip;
         ret->is_dir = ch->is_dir;
         ret->attr = ch->attr;
+        ret->unseen = ch->unseen;
         CLEANUP(mem_freep) char *key = mem_printf("%s%s", cd->d->prefix, ch->name);
-        ok = slot_view(c, cd->d->ident, key, ch->is_dir, &ret->attr) != 0 || ch->is_dir;
+        int view = slot_view(c, cd->d->ident, key, ch->is_dir, &ret->attr);
+        ok = view != 0 || ch->is_dir;
+        ret->unseen = ret->unseen && view < 0;
         if (ch->is_dir) {
             ret->collides = dir_child(cd->d, ch->name, ch->len - 1u) != NULL;
         } else {

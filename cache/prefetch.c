@@ -56,8 +56,9 @@ static bool takes(const struct cident *id, const struct cchild *ch, enum walk_ki
     if (kind == WALK_DIRS) {
         return ch->is_dir;
     }
-    return !ch->is_dir && ch->len > 0 && ch->etag[0] != '\0' && ch->attr.size > 0 &&
-           ch->attr.size <= id->conf->small_file_threshold;
+    /* what is unseen (unseen.c) will have been looked at when its turn comes */
+    return !ch->is_dir && ch->len > 0 && (ch->unseen || (ch->etag[0] != '\0' && ch->attr.size > 0 &&
+                                          ch->attr.size <= id->conf->small_file_threshold));
 }
 
 static void walk_free(struct cache *c, struct cwalk *w)
@@ -146,7 +147,10 @@ static bool place_of(const struct cwalk *w, const char *name, size_t ret[ORDERS]
 
 static bool fetch_file(struct cache *c, struct cident *id, const struct cdirnode *d, const struct cchild *ch)
 {
-    if (ch->gone) {
+    if (ch->unseen && ch->look_status == 0 && !ch->gone) {
+        return false;
+    }
+    if (ch->gone || ch->unseen || !takes(id, ch, WALK_FILES)) {
         return true;
     }
     CLEANUP(mem_freep) char *key = mem_printf("%s%s", d->prefix, ch->name);

@@ -168,6 +168,7 @@ static const char *ident_label(struct cache *c, const struct cident *id)
 static const char *overwrite_promise(const struct cache *c, const struct cident *id)
 {
     return id->be == NULL                     ? "unknown"
+           : (id->caps & BE_CAP_READ_ONLY)     ? "read only"
            : (id->caps & BE_CAP_IF_MATCH) != 0 ? "conditional"
            : c->opt.conflict_check            ? "checked before"
                                               : "last writer wins";

@@ -36,7 +36,8 @@ void tree_commit(struct cache *c, struct creq *r, struct jtx *tx)
 
 bool tree_refuse(struct cache *c, struct creq *r)
 {
-    if (c->read_only) {
+    const struct cache_remote *remote = r->ref.handle != NULL ? r->ref.handle->remote : r->ref.remote;
+    if (c->read_only || (remote->ident->caps & BE_CAP_READ_ONLY)) {
         creq_end_locked(c, r, -EROFS);
         return true;
     }

@@ -209,7 +209,7 @@ static void remember_node(struct fop *op, struct inode *i)
 /* An entry with its attributes, and with a node id while the budget lasts. */
 static bool add_node(struct fop *op, const char *name, bool dir, const struct cache_remote *remote,
                      const char *prefix, const char *rest, size_t rest_len, const struct cattr *a,
-                     off_t next)
+                     bool unseen, off_t next)
 {
     struct fs *fs = op->fs;
     struct fuse_entry_param e = {.attr_timeout = fs->ttl_s, .entry_timeout = fs->ttl_s};
@@ -219,7 +219,7 @@ static bool add_node(struct fop *op, const char *name, bool dir, const struct ca
     }
     e.attr.st_ino = inode_number(remote, dir, prefix, rest, rest_len);
     e.attr.st_mode = a->mode;
-    if (op->dir.plus) {
+    if (op->dir.plus && !unseen) { /* else without a node: the kernel then looks it up when somebody wants to know */
         struct inode *i = itable_lookup_budget(
             fs->inodes, op->inode, name, dir ? INODE_DIR : INODE_FILE, a->mode, FS_INODE_BUDGET);
         CLEANUP(mem_freep)
@@ -248,7 +248,7 @@ static bool add_index(struct fop *op, struct dhandle *dh, uint64_t index, struct
     }
     if (!dir || (e.is_dir && e.rest_len <= NAMES_MAX / 3)) {
         return add_node(op, buf_str(name), dir, dh->remote, prefix, e.rest, e.rest_len, &e.attr,
-                        (off_t)index + FIRST + 1);
+                        e.unseen, (off_t)index + FIRST + 1);
     }
     /* Perhaps a continuation directory: known by another prefix than the entry's, and shown once.
      */
@@ -261,7 +261,7 @@ static bool add_index(struct fop *op, struct dhandle *dh, uint64_t index, struct
             fs_dir_attr(op->fs, &a);
         }
         room = add_node(op, buf_str(name), true, dh->remote, buf_str(&t.prefix), "", 0, &a,
-                        (off_t)index + FIRST + 1);
+                        false, (off_t)index + FIRST + 1);
     }
     names_target_fini(&t);
     return room;

@@ -34,21 +34,23 @@ static void put_entry(struct ls *l, const struct be_entry *e)
 {
     if (l->json) {
         json_t *j = e->is_prefix ? json_pack("{s:s}", "prefix", e->key)
+                    : e->unseen  ? json_pack("{s:s}", "key", e->key)
                                  : json_pack("{s:s, s:I, s:s, s:f}", "key", e->key, "size",
                                              (json_int_t)e->object.size, "etag", e->object.etag,
                                              "mtime", (double)e->object.mtime_ns / 1e9);
         if (j == NULL) { /* a key that is not UTF-8 */
             struct buf b = BUF_INIT;
             (void)url_encode(&b, e->key, strlen(e->key), true);
-            j = json_pack("{s:s, s:I}", "key_percent_encoded", buf_str(&b), "size",
-                          (json_int_t)e->object.size);
+            j = e->unseen ? json_pack("{s:s}", "key_percent_encoded", buf_str(&b))
+                          : json_pack("{s:s, s:I}", "key_percent_encoded", buf_str(&b), "size",
+                                      (json_int_t)e->object.size);
             buf_fini(&b);
         }
         json_array_append_new(l->list, j);
         return;
     }
     if (l->long_form) {
-        if (e->is_prefix) {
+        if (e->is_prefix || e->unseen) {
             (void)printf("%15s %20s %-34s ", "-", "-", "-");
         } else {
             (void)printf("%15llu ", (unsigned long long)e->object.size);

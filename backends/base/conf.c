@@ -369,7 +369,7 @@ int conf_resolve(struct conf *c, const char *spec, const struct kvlist *options,
     if (url) {
         for (size_t i = 0; i < conf_n_providers; i++) {
             const struct provider *p = &conf_providers[i];
-            if (strlen(p->scheme) == (size_t)(url - spec) &&
+            if (p->scheme && strlen(p->scheme) == (size_t)(url - spec) &&
                 strncasecmp(spec, p->scheme, (size_t)(url - spec)) == 0) {
                 return resolve_url(c, p, url + 3, options, ret_remote, ret_prefix, reterr);
             }

@@ -13,8 +13,8 @@ struct conf_remote {
     char *name;
     char *provider;
     /* prefix: "" or ending in '/', never starting with it. endpoint: [http[s]://]host[:port][/path], no '/' at the end;
-     * http:// only with https = false. path: local only, absolute. */
-    char *bucket, *region, *prefix, *endpoint, *path;
+     * http:// only with https = false. path: local only, absolute. urllist: http only, a file or a directory, absolute. */
+    char *bucket, *region, *prefix, *endpoint, *path, *urllist;
     char *access_key_id;
     struct secret *access_key_secret, *security_token; /* NULL when not given */
     bool https, path_style;

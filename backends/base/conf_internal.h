@@ -44,15 +44,16 @@ enum {
     P_MEMORY = 8,
     P_OSS = 16,
     P_KS3 = 32,
+    P_HTTP = 1 << 20,
     P_CLOUD = P_S3 | P_COS | P_OSS | P_KS3 | P_MEMORY,
-    P_ALL = P_LOCAL | P_CLOUD
+    P_ALL = P_LOCAL | P_CLOUD | P_HTTP
 };
 
 extern const struct provider {
     const char *name;
     unsigned bit;
     bool cloud; /* wants bucket, region or endPoint, and keys */
-    const char *scheme;
+    const char *scheme; /* of URLs that name a bucket; NULL: none does */
     const char *env[3][2]; /* id, secret, token: the provider's own names, in order of preference */
     const char *region;        /* an example; NULL: us-east-1 */
     const char *signatures[2]; /* what signatureVersion may be, the default first; NULL: no choice */
@@ -66,6 +67,7 @@ enum key {
     KEY_PREFIX,
     KEY_ENDPOINT,
     KEY_PATH,
+    KEY_URLLIST,
     KEY_ID,
     KEY_SECRET,
     KEY_TOKEN,

@@ -55,6 +55,7 @@ const struct provider conf_providers[] = {
      {{"KS3_ACCESS_KEY_ID", NULL}, {"KS3_ACCESS_KEY_SECRET", NULL}, {"KS3_SECURITY_TOKEN", NULL}},
      "cn-beijing",
      {"kss", "v4"}},
+    {"http", P_HTTP, false, NULL, {{NULL}}, NULL, {NULL}},
     {"memory", P_MEMORY, false, "memory", {{NULL}}, NULL, {"v4", "v2"}},
 };
 
@@ -78,15 +79,16 @@ static const struct keydef {
     [KEY_PREFIX] = {"prefix", {NULL}, K_STR, P_ALL, AT(prefix), 0, 0},
     [KEY_ENDPOINT] = {"endPoint", {NULL}, K_STR, P_CLOUD, AT(endpoint), 0, 0},
     [KEY_PATH] = {"path", {NULL}, K_STR, P_LOCAL, AT(path), 0, 0},
-    [KEY_ID] = {"accessKeyId", {"secretId"}, K_STR, P_CLOUD, AT(access_key_id), 0, 0},
+    [KEY_URLLIST] = {"urllistPath", {NULL}, K_STR, P_HTTP, AT(urllist), 0, 0},
+    [KEY_ID] = {"accessKeyId", {"secretId"}, K_STR, P_CLOUD | P_HTTP, AT(access_key_id), 0, 0},
     [KEY_SECRET] =
-        {"accessKeySecret", {"secretKey"}, K_SECRET, P_CLOUD, AT(access_key_secret), 0, 0},
+        {"accessKeySecret", {"secretKey"}, K_SECRET, P_CLOUD | P_HTTP, AT(access_key_secret), 0, 0},
     [KEY_TOKEN] = {"securityToken", {"token"}, K_SECRET, P_CLOUD, AT(security_token), 0, 0},
     [KEY_HTTPS] = {"https", {NULL}, K_BOOL, P_CLOUD, AT(https), 0, 0},
     [KEY_PATH_STYLE] = {"pathStyle", {NULL}, K_BOOL, P_CLOUD, AT(path_style), 0, 0},
-    [KEY_CONNECT_TO] = {"connectTo", {NULL}, K_STR, P_CLOUD, AT(connect_to), 0, 0},
-    [KEY_PROXY_HOST] = {"proxyHost", {NULL}, K_STR, P_CLOUD, AT(proxy_host), 0, 0},
-    [KEY_PROXY_PORT] = {"proxyPort", {NULL}, K_UINT, P_CLOUD, AT(proxy_port), 1, 65535},
+    [KEY_CONNECT_TO] = {"connectTo", {NULL}, K_STR, P_CLOUD | P_HTTP, AT(connect_to), 0, 0},
+    [KEY_PROXY_HOST] = {"proxyHost", {NULL}, K_STR, P_CLOUD | P_HTTP, AT(proxy_host), 0, 0},
+    [KEY_PROXY_PORT] = {"proxyPort", {NULL}, K_UINT, P_CLOUD | P_HTTP, AT(proxy_port), 1, 65535},
     [KEY_STORAGE_CLASS] = {"storageClass", {NULL}, K_STR, P_CLOUD, AT(storage_class), 0, 0},
     [KEY_ENCRYPTION] = {"encryptionType", {NULL}, K_STR, P_CLOUD, AT(encryption), 0, 0},
     [KEY_SMALL_THRESHOLD] =
@@ -749,18 +751,37 @@ static void check_credentials(struct loader *l, const struct raw *raw, const str
 }
 
 /* Id, secret and token come from one place, never mixed. */
+static void check_pair(struct loader *l, const struct raw *raw, const struct conf_remote *r)
+{
+    check_credentials(l, raw, r);
+    if (r->access_key_id[0] == '\0') {
+        FAULT(KEY_ID, "missing beside accessKeySecret; add it");
+    }
+    if (!r->access_key_secret) {
+        FAULT(KEY_SECRET, "missing beside accessKeyId; add it");
+    }
+}
+
+/* A user and a password of the servers are not needed. */
+static void check_urllist(struct loader *l, const struct raw *raw, const struct conf_remote *r)
+{
+    if (r->urllist[0] != '/') {
+        FAULT(KEY_URLLIST, "%s; write urllistPath = /FILE or /DIRECTORY", r->urllist[0] != '\0' ? "not absolute" : "missing");
+    }
+    if (strchr(r->access_key_id, ':')) {
+        FAULT(KEY_ID, "a user's name has no ':'; write what follows it as accessKeySecret");
+    }
+    if (r->access_key_id[0] != '\0' || r->access_key_secret) {
+        check_pair(l, raw, r);
+    }
+}
+
 static void find_credentials(struct loader *l, const struct raw *raw, const struct provider *p,
                              struct conf_remote *r)
 {
     bool has_id = r->access_key_id[0] != '\0', has_secret = r->access_key_secret != NULL;
     if (has_id || has_secret) {
-        check_credentials(l, raw, r);
-        if (!has_id) {
-            FAULT(KEY_ID, "missing beside accessKeySecret; add it");
-        }
-        if (!has_secret) {
-            FAULT(KEY_SECRET, "missing beside accessKeyId; add it");
-        }
+        check_pair(l, raw, r);
         return;
     }
     if (r->security_token) {
@@ -796,7 +817,7 @@ static const struct provider *find_provider(const char *name)
 }
 
 /* memory is for tests: works, but is not offered. */
-#define KNOWN_PROVIDERS "local, s3, cos, oss, ks3"
+#define KNOWN_PROVIDERS "local, s3, cos, oss, ks3, http"
 
 static void check_signature(struct loader *l, const struct raw *raw, const struct provider *p,
                             struct conf_remote *r)
@@ -830,6 +851,9 @@ static void check_remote(struct loader *l, const struct raw *raw, const struct p
     if (p->bit == P_LOCAL && r->path[0] != '/') {
         FAULT(KEY_PATH, "%s; write path = /DIRECTORY",
               r->path[0] != '\0' ? "not absolute" : "missing");
+    }
+    if (p->bit == P_HTTP) {
+        check_urllist(l, raw, r);
     }
     if (p->cloud) {
         check_bucket(l, raw, p, r);

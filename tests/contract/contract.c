@@ -4,6 +4,7 @@
  * directory contract NAME…             those remotes of $OBJMIG_CONTRACT_CONF (no NAME: all of
  * them), on a bucket that exists
  *
+ * A store that can only be read is tested by readonly.c on what $OBJMIG_CONTRACT_SEED says it holds.
  * On a shared bucket only keys of this run are touched, and they are removed at the end. */
 #include "contract.h"
 
@@ -293,9 +294,11 @@ static int end_target(void **state)
 {
     struct target *t = *state;
     if (--t->n_tests == 0 && t->be) {
-        remove_all(t, t->run);
-        CLEANUP(mem_freep) char *lead = mem_printf("/%s", t->run);
-        remove_all(t, lead);
+        if (!t->is_read_only) {
+            CLEANUP(mem_freep) char *lead = mem_printf("/%s", t->run);
+            remove_all(t, t->run);
+            remove_all(t, lead);
+        }
         be_close(t->be);
         t->be = NULL;
     }
@@ -309,6 +312,7 @@ static void add_target(const char *name, struct conf_remote *conf, bool wrapped)
     t->conf = conf;
     t->wrapped = wrapped;
     t->is_memory = strcmp(conf->provider, "memory") == 0;
+    t->is_read_only = strcmp(conf->provider, "http") == 0;
     t->is_local = strcmp(conf->provider, "local") == 0;
     struct timespec now;
     (void)clock_gettime(CLOCK_REALTIME, &now);
@@ -442,6 +446,10 @@ int main(int argc, char **argv)
     static struct CMUnitTest all[MAX_TESTS];
     size_t n = 0;
     for (struct target *t = targets; t; t = t->next) {
+        if (t->is_read_only) {
+            n = add_tests(all, n, t, tests_read_only);
+            continue;
+        }
         n = add_tests(all, n, t, tests_objects);
         n = add_tests(all, n, t, tests_keys);
         n = add_tests(all, n, t, tests_lists);

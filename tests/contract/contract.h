@@ -22,6 +22,7 @@ struct target {
     struct conf_remote *conf;
     struct be *be;
     bool wrapped;             /* under fault.c */
+    bool is_read_only; /* what it holds was put there by others: readonly.c, and nothing else */
     bool is_memory, is_local; /* what must hold without exception, and where folders are real */
     char run[64];
     unsigned n_tests;
@@ -33,7 +34,7 @@ struct contract_test {
     void (*run)(void **state);
 };
 extern const struct contract_test tests_objects[], tests_keys[], tests_lists[], tests_uploads[],
-    tests_load[];
+    tests_load[], tests_read_only[];
 
 static inline struct target *target_of(void **state)
 {

@@ -1,7 +1,7 @@
 #!/bin/bash
-# The contract suite against servers: Ceph RGW for s3, in both signature versions and list types, the servers of COS, OSS and KS3 (both
-# signatures each; path style too), and s3fast as a
-# compatible server (with and without conditions, both list types) and as AWS itself (virtual host, its own quirks).
+# The contract suite against servers: Ceph RGW for s3, in both signature versions and list types; the servers of COS, OSS and KS3 (both
+# signatures each; path style too); s3fast as a compatible server (with and without conditions, both list types) and as AWS itself
+# (virtual host, its own quirks); nginx, with and without ranges and what else web servers do, for http.
 # timeout: 300
 . "$(dirname "$0")/../lib/lib.sh"
 
@@ -23,8 +23,23 @@ conf_s3fast s3fast one conditionalWrites=on
 conf_s3fast s3fast-v1 two listVersion=1
 conf_s3fast s3fast-aws three endPoint=s3.us-east-1.amazonaws.com "connectTo=127.0.0.1:$S3FAST_PORT" pathStyle=off
 
+# Lists of URLs can only be read: what they show is made here.
+python3 "$TESTS_DIR/lib/web_tree.py" "$T/seed" || die "no tree"
+start_nginx "$T/seed"
+web() { conf_http "web-$1" "$T/web-$1.urls" smallFileExecutorNum=16 "${@:2}"; }
+url_list "$T/seed" "http://127.0.0.1:$WEB_PORT" >"$T/web-plain.urls"
+for kind in norange nohead getonly noetag meta r301 r307 r308 far; do
+    url_list "$T/seed" "http://127.0.0.1:$WEB_PORT/$kind" --manifest >"$T/web-$kind.urls"
+    web $kind
+done
+mkdir "$T/web-lists.urls" # several lists and hosts, and a password
+url_list "$T/seed/names" "http://127.0.0.1:$WEB_PORT2/auth/names" --manifest | sed '2,$s/^"*/&names\//' >"$T/web-lists.urls/1 names.csv"
+url_list "$T/seed" "http://$WEB_USER:pass%3Aword@127.0.0.1:$WEB_PORT/auth" --manifest | grep -v '^"*names/' >"$T/web-lists.urls/2.csv"
+web lists "accessKeyId=$WEB_USER" "accessKeySecret=$WEB_PASSWORD"
+web plain
+
 # The program prints TAP itself.
-CMOCKA_MESSAGE_OUTPUT=TAP OBJMIG_CONTRACT_CONF=$CONF "$OBJMIG_BUILD/tests/contract/contract"
+OBJMIG_CONTRACT_SEED=$T/seed CMOCKA_MESSAGE_OUTPUT=TAP OBJMIG_CONTRACT_CONF=$CONF "$OBJMIG_BUILD/tests/contract/contract"
 rc=$?
 FINISHED=yes
 exit $rc

@@ -192,9 +192,21 @@ def mount_tables():
                     '37 22 0:46 / /mnt/a\\040b rw - tmpfs none rw\n\nnot a line\n38 22 0:47 / /x rw -\n')
 
 
+def url_lists():
+    yield 'lines', '0\ufeff# list\nhttp://h:81/a%20b?sig=%2B\r\n\n https://[::1]:443/c d#x\nhttp://例え.jp//a//b\n'
+    yield 'faults', '0http://h/a\nhttp://i/a\nftp://h/b\nhttp://h/\nhttp://h/%00\n'
+    yield 'manifest', '0Key,Url,Size,ETag,Md5\n"a, ""b""",http://h/1,5,"""e""",' + MD5 + '\nc,"http://h/2,3",,,\n'
+    yield 'manifest-tabs', '0Url\tKey\nhttp://h/1\ta\n'
+    yield 'manifest-faults', '0Key,Url\n"a,http://h/1\n,http://h/2\nb\n'
+    for n, vector in enumerate(json.loads((VECTORS / 'http.json').read_text())['cases']):
+        yield f'url{n:02}', '1' + vector['input_url'] + '\n../x?y'
+    yield 'redirect-away', '1https://u:p@h/a/b\nhttps://u:p@other:443/%2e%2E/c'
+    yield 'redirect-host', '1http://h/a\n//i/b'
+
+
 TARGETS = {'answers': answers, 'conf': confs, 'headers': heads, 'journal': journals, 'list': lists, 'meta': metas,
            'mounts': mount_tables, 'names': names, 'options': options, 'pages': pages, 'rows': rows, 'spec': specs,
-           'values': texts, 'wire': wires, 'xml': xmls}
+           'urllist': url_lists, 'values': texts, 'wire': wires, 'xml': xmls}
 
 for target, make in TARGETS.items():
     folder = HERE / 'corpus' / target

@@ -240,6 +240,22 @@ start_s3fast() {
 # s3fast_ctl METHOD WHAT: see control.c there.
 s3fast_ctl() { curl -sSg --fail-with-body --noproxy '*' -X "$1" "$S3FAST_ENDPOINT/_ctl/$2"; }
 
+# start_nginx ROOT: a web server of this test's own, see tests/servers/nginx. Sets WEB_PORT WEB_PORT2 WEB_LOG WEB_USER WEB_PASSWORD.
+start_nginx() {
+    local text
+    command -v nginx >/dev/null || PATH=$PATH:/usr/sbin command -v nginx >/dev/null || skip_all "nginx is not installed"
+    text=$(PATH=$PATH:/usr/sbin "$SERVERS_DIR/nginx" start "$T/nginx" "$1") || die "nginx does not start"
+    eval "$text"
+}
+# start_web: a web server with faults, see tests/servers/web.py. Sets ODD_PORT.
+start_web() {
+    python3 "$SERVERS_DIR/web.py" "$T/web.env" </dev/null >"$T/web.out" 2>&1 &
+    within 30 test -s "$T/web.env" || die "web.py does not start"
+    eval "$(cat "$T/web.env")"
+}
+# url_list DIR BASE [--manifest]: the files below DIR, as URLs below BASE.
+url_list() { python3 "$TESTS_DIR/lib/url_list.py" "$@"; }
+
 # start_proxy HOST:PORT [option …]: sets PROXY_PORT PROXY_LOG PROXY_CONTROL.
 start_proxy() {
     local text
@@ -361,6 +377,12 @@ conf_local() {
     shift 2
     mkdir -p "$path"
     _conf_merged "$name" provider=local "path=$path" "$@"
+}
+# conf_http SECTION LIST […]: LIST is a file, or a directory of lists.
+conf_http() {
+    local name=$1 list=$2
+    shift 2
+    _conf_merged "$name" provider=http "urllistPath=$list" "$@"
 }
 _conf_merged() {
     local name=$1 pair

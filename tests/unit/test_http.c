@@ -440,6 +440,12 @@ static int take_data(struct http_req *r, const void *p, size_t n)
     return buf_add(&r->answer, p, n);
 }
 
+static int take_four(struct http_req *r, const void *p, size_t n)
+{
+    (void)buf_add(&r->answer, p, MIN(n, 4 - r->answer.len));
+    return r->answer.len == 4 ? HTTP_ENOUGH : 0;
+}
+
 static int refuse_data(struct http_req *r, const void *p, size_t n)
 {
     if (n > 0 && *(const char *)p == 'q') {
@@ -457,6 +463,11 @@ static void test_on_data(void **state)
     assert_ok(c, 200);
     assert_string_equal(buf_str(&c->r.answer), "streamed");
     assert_int_equal(c->r.sink_got, 8);
+    c->r.on_data = take_four; /* the rest never comes, and nobody waits for it */
+    push(&(struct peer_step){.body = "enough and more", .body_len = 1000000, .piece = 3, .piece_ms = 1});
+    call_run(c);
+    assert_ok(c, 200);
+    assert_string_equal(buf_str(&c->r.answer), "enou");
     c->r.on_data = refuse_data;
     push(&(struct peer_step){.body = "abc"});
     call_run(c);
