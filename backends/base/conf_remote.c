@@ -22,20 +22,33 @@
 #define TIB (1024 * GIB)
 
 const struct provider conf_providers[] = {
-    {"local", P_LOCAL, false, "file", {{NULL}}},
+    {"local", P_LOCAL, false, false, false, "file", {{NULL}}},
     {"s3",
      P_S3,
      true,
+     false,
+     false,
      "s3",
      {{"AWS_ACCESS_KEY_ID", NULL}, {"AWS_SECRET_ACCESS_KEY", NULL}, {"AWS_SESSION_TOKEN", NULL}}},
+    {"azure",
+     P_AZURE,
+     true,
+     true,
+     true,
+     "azure",
+     {{"AZURE_STORAGE_ACCOUNT", NULL},
+      {"AZURE_STORAGE_KEY", NULL},
+      {"AZURE_STORAGE_SAS_TOKEN", NULL}}},
     {"cos",
      P_COS,
      true,
+     false,
+     false,
      "cos",
      {{"COS_SECRET_ID", "TENCENTCLOUD_SECRET_ID"},
       {"COS_SECRET_KEY", "TENCENTCLOUD_SECRET_KEY"},
       {"COS_TOKEN", "TENCENTCLOUD_TOKEN"}}},
-    {"memory", P_MEMORY, false, "memory", {{NULL}}},
+    {"memory", P_MEMORY, false, false, false, "memory", {{NULL}}},
 };
 
 const size_t conf_n_providers = ARRAY_LEN(conf_providers);
@@ -54,14 +67,14 @@ static const struct keydef {
 } keys[N_KEYS] = {
     [KEY_PROVIDER] = {"provider", {NULL}, K_STR, P_ALL, AT(provider), 0, 0},
     [KEY_BUCKET] = {"bucket", {"bucketName"}, K_STR, P_CLOUD, AT(bucket), 0, 0},
-    [KEY_REGION] = {"region", {NULL}, K_STR, P_CLOUD, AT(region), 0, 0},
+    [KEY_REGION] = {"region", {NULL}, K_STR, P_CLOUD & ~P_AZURE, AT(region), 0, 0},
     [KEY_PREFIX] = {"prefix", {NULL}, K_STR, P_ALL, AT(prefix), 0, 0},
     [KEY_ENDPOINT] = {"endPoint", {NULL}, K_STR, P_CLOUD, AT(endpoint), 0, 0},
     [KEY_PATH] = {"path", {NULL}, K_STR, P_LOCAL, AT(path), 0, 0},
     [KEY_ID] = {"accessKeyId", {"secretId"}, K_STR, P_CLOUD, AT(access_key_id), 0, 0},
     [KEY_SECRET] =
         {"accessKeySecret", {"secretKey"}, K_SECRET, P_CLOUD, AT(access_key_secret), 0, 0},
-    [KEY_TOKEN] = {"securityToken", {"token"}, K_SECRET, P_CLOUD, AT(security_token), 0, 0},
+    [KEY_TOKEN] = {"securityToken", {"token", "sasToken"}, K_SECRET, P_CLOUD, AT(security_token), 0, 0},
     [KEY_HTTPS] = {"https", {NULL}, K_BOOL, P_CLOUD, AT(https), 0, 0},
     [KEY_PATH_STYLE] = {"pathStyle", {NULL}, K_BOOL, P_CLOUD, AT(path_style), 0, 0},
     [KEY_CONNECT_TO] = {"connectTo", {NULL}, K_STR, P_CLOUD, AT(connect_to), 0, 0},
@@ -86,6 +99,7 @@ static const struct keydef {
     [KEY_MAX_COPY] = {"copyPartThreshold", {NULL}, K_SIZE, P_ALL, AT(limits.max_copy), 1, 64 * TIB},
     [KEY_MAX_PUT] = {"putLimit", {NULL}, K_SIZE, P_ALL, AT(limits.max_put), 1, 64 * TIB},
     [KEY_MAX_PART] = {"maxPartSize", {NULL}, K_SIZE, P_ALL, AT(limits.max_part), 1, 64 * TIB},
+    [KEY_PART_COPY] = {"partCopy", {NULL}, K_OPTION, P_AZURE, AT(defaults), 0, 0},
     [KEY_MIN_PART] = {"minPartSize", {NULL}, K_SIZE, P_ALL, AT(limits.min_part), 1, 64 * TIB},
 };
 
@@ -677,11 +691,48 @@ static void check_credentials(struct loader *l, const struct raw *raw, const str
     }
 }
 
+/* Where a token is as good as a secret: true when nothing is left to look for. */
+static bool find_token_alone(struct loader *l, const struct raw *raw, const struct provider *p,
+                             struct conf_remote *r)
+{
+    bool has_id = r->access_key_id[0] != '\0';
+    const char *fault = NULL;
+    if (!has_id && !r->access_key_secret && !r->security_token) {
+        const char *id = env_of(p->env[0]), *secret = env_of(p->env[1]);
+        const char *token = secret ? NULL : env_of(p->env[2]);
+        if (id && (secret || token)) {
+            set_str(&r->access_key_id, id);
+            r->access_key_secret = secret ? secret_new(secret) : NULL;
+            r->security_token = token ? secret_new(token) : NULL;
+        } else if (!conf_azure_connection(r, &fault)) {
+            FAULT(KEY_ID,
+                  "missing; add accessKeyId (the account) and accessKeySecret or sasToken, or set %s "
+                  "and %s, or AZURE_STORAGE_CONNECTION_STRING",
+                  p->env[0][0], p->env[1][0]);
+            return true;
+        }
+    }
+    check_credentials(l, raw, r);
+    if (fault) {
+        FAULT(KEY_ID, "%s", fault);
+    } else if (r->access_key_id[0] == '\0') {
+        FAULT(KEY_ID, "missing; name the storage account");
+    } else if (r->access_key_secret && r->security_token) {
+        FAULT(KEY_TOKEN, "given beside accessKeySecret; keep one of them");
+    } else if (!r->access_key_secret && !r->security_token) {
+        FAULT(KEY_SECRET, "missing beside accessKeyId; add it, or sasToken");
+    }
+    return true;
+}
+
 /* Id, secret and token come from one place, never mixed. */
 static void find_credentials(struct loader *l, const struct raw *raw, const struct provider *p,
                              struct conf_remote *r)
 {
     bool has_id = r->access_key_id[0] != '\0', has_secret = r->access_key_secret != NULL;
+    if (p->token_alone && find_token_alone(l, raw, p, r)) {
+        return;
+    }
     if (has_id || has_secret) {
         check_credentials(l, raw, r);
         if (!has_id) {
@@ -724,7 +775,7 @@ static const struct provider *find_provider(const char *name)
 }
 
 /* memory is for tests: works, but is not offered. */
-#define KNOWN_PROVIDERS "local, s3, cos"
+#define KNOWN_PROVIDERS "local, s3, cos, azure"
 
 static void check_remote(struct loader *l, const struct raw *raw, const struct provider *p,
                          struct conf_remote *r)
@@ -743,7 +794,7 @@ static void check_remote(struct loader *l, const struct raw *raw, const struct p
     }
     if (p->cloud) {
         check_bucket(l, raw, p, r);
-        if (r->region[0] == '\0' && r->endpoint[0] == '\0') {
+        if (r->region[0] == '\0' && r->endpoint[0] == '\0' && !p->placed) {
             FAULT(KEY_REGION, "missing; add region = %s, or endPoint",
                   p->bit == P_COS ? "ap-guangzhou or its like" : "us-east-1 or its like");
         } else if (!only(r->region, "-_.")) {

@@ -217,6 +217,13 @@ start_cos() {
 }
 stop_cos() { "$SERVERS_DIR/service" cos stop "$T/cos"; }
 
+# start_azure [option …]: Azurite. Sets AZURE_ENDPOINT AZURE_CONTAINER AZURE_ACCOUNT AZURE_KEY AZURE_SAS AZURE_LOG.
+start_azure() {
+    local text
+    text=$("$SERVERS_DIR/service" azure start "$T/azure" 0 "$@") || die "Azurite does not start"
+    eval "$text"
+}
+
 # need_rgw: sets RGW_… to the gateway which runs for all tests, or to one of our own.
 need_rgw() {
     if [ -z "${RGW_PORT:-}" ]; then
@@ -313,12 +320,18 @@ write_conf() {
     } >>"$CONF"
 }
 
-# conf_cos SECTION [key=value …]; conf_s3, conf_s3fast SECTION BUCKET […]; conf_local SECTION PATH […]. A later key overrides.
+# conf_cos, conf_azure SECTION [key=value …]; conf_s3, conf_s3fast SECTION BUCKET […]; conf_local SECTION PATH […]. A later key overrides.
 conf_cos() {
     local name=$1
     shift
     _conf_merged "$name" provider=cos "bucket=$COS_BUCKET" "region=$COS_REGION" "accessKeyId=$COS_SECRET_ID" \
         "accessKeySecret=$COS_SECRET_KEY" https=off "connectTo=127.0.0.1:$COS_PORT" "$@"
+}
+conf_azure() {
+    local name=$1
+    shift
+    _conf_merged "$name" provider=azure "bucket=$AZURE_CONTAINER" "accessKeyId=$AZURE_ACCOUNT" "accessKeySecret=$AZURE_KEY" \
+        "endPoint=$AZURE_ENDPOINT" https=off "$@"
 }
 conf_s3() {
     local name=$1 bucket=$2
