@@ -11,7 +11,7 @@ import path from 'node:path';
 import { options, RequestLog, announce } from '../common.mjs';
 
 // ES imports do not look into NODE_PATH, which is how the packages are found.
-const require = createRequire(path.join(process.env.OBJMIG_NODE_MODULES ?? process.cwd(), 'from'));
+const require = createRequire(path.join(process.env.OBJMIG_NODE_MODULES ?? process.cwd(), 'x.js'));
 
 const opt = options({
     port: 0, log: '', ready: '', account: 'testaccount', key: Buffer.from('the key of the account of the tests').toString('base64'),
