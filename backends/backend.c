@@ -26,6 +26,7 @@ static const struct be_ops *const registry[] = {
     &be_cos_ops,
     &be_ks3_ops,
     &be_http_ops,
+    &be_azure_ops,
     &be_local_ops,
     &be_memory_ops,
     &be_oss_ops,

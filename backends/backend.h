@@ -47,6 +47,8 @@ enum be_cap {
     BE_CAP_MP_ETAG_MD5S = 1 << 9, /* the commit's etag is "md5(part md5s)-N" */
     BE_CAP_MP_META_LATE = 1 << 11, /* an object made of parts gets its metadata at the commit, not when it is begun */
     BE_CAP_READ_ONLY = 1 << 16, /* all changes fail with ERR_INVALID -EROFS, before the driver hears of them */
+    BE_CAP_MP_NO_ABORT = 1 << 12, /* an upload is nothing but its parts: without any it is not listed and counts as gone, and they
+                                   * vanish by themselves: abort only says that nobody wants them */
 };
 
 /* 0 = no limit. */

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "digest.h"
 #include "mem.h"
 #include "sync.h"
 
@@ -181,7 +182,9 @@ int dialect_renew(const struct dialect_site *site, const struct conf_remote *con
 {
     const char *id = conf->access_key_id ? conf->access_key_id : "";
     bool has_secret = conf->access_key_secret && conf->access_key_secret->len > 0;
-    if ((id[0] == '\0') == has_secret) {
+    bool token_alone = site->dialect->token_alone && !has_secret && conf->security_token &&
+                       conf->security_token->len > 0;
+    if ((id[0] == '\0') == (has_secret || token_alone)) {
         return err_set(reterr, ERR_INVALID, -EINVAL, "[%s] %s: missing; give both or none",
                        site->name, has_secret ? "accessKeyId" : "accessKeySecret");
     }
@@ -192,7 +195,7 @@ int dialect_renew(const struct dialect_site *site, const struct conf_remote *con
                        site->name);
     }
     struct dialect_keys *keys = NULL;
-    if (has_secret) {
+    if (has_secret || token_alone) {
         keys = mem_zalloc(sizeof(*keys));
         atomic_init(&keys->refs, 1);
         keys->id = mem_strdup(id);
@@ -455,6 +458,96 @@ uint32_t dialect_retry_after(const char *s)
 {
     uint64_t seconds = 0;
     return dialect_u64(s, &seconds) ? (uint32_t)MIN(seconds, 3600u) * 1000 : 0;
+}
+
+void dialect_set_number(struct kvlist *l, const char *name, uint64_t v)
+{
+    char text[24];
+    snprintf(text, sizeof(text), "%llu", (unsigned long long)v);
+    kv_set(l, name, text);
+}
+
+void dialect_set_etag(struct kvlist *headers, const char *name, const char *etag)
+{
+    CLEANUP(mem_freep) char *quoted = mem_printf("\"%s\"", etag);
+    kv_set(headers, name, quoted);
+}
+
+void dialect_set_md5(struct kvlist *headers, const char *name, const uint8_t md5[DIGEST_MD5_LEN])
+{
+    char text[BASE64_LEN(DIGEST_MD5_LEN) + 1];
+    base64_encode(md5, DIGEST_MD5_LEN, text);
+    kv_set(headers, name, text);
+}
+
+void dialect_set_range(struct kvlist *headers, const char *name, uint64_t offset, uint64_t len)
+{
+    uint64_t last;
+    if (ADD_OVERFLOWS(offset, len - 1, &last)) {
+        last = UINT64_MAX;
+    }
+    char range[64];
+    snprintf(range, sizeof(range), "bytes=%llu-%llu", (unsigned long long)offset,
+             (unsigned long long)last);
+    kv_set(headers, name, range);
+}
+
+const char *const dialect_standard_headers[] = {
+    "content-type",     "cache-control",    "content-disposition",
+    "content-encoding", "content-language", "expires",
+    NULL};
+
+bool dialect_is_standard(const char *name)
+{
+    for (size_t i = 0; dialect_standard_headers[i]; i++) {
+        if (strcasecmp(name, dialect_standard_headers[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void dialect_text(char *to, size_t size, const char *from)
+{
+    snprintf(to, size, "%s", from ? from : "");
+    for (char *p = to; *p; p++) {
+        if ((unsigned char)*p < ' ' || *p == 0x7f) {
+            *p = ' ';
+        }
+    }
+}
+
+int dialect_garbled(const struct dialect_answer *a, struct errinfo *reterr, const char *what)
+{
+    reterr->http_status = a->http_status;
+    return err_set(reterr, ERR_TRANSIENT, -EIO, "the answer is incomplete or malformed: %s", what);
+}
+
+int dialect_read_size(const struct dialect_answer *a, const struct be_read *op, uint64_t *ret,
+                      struct errinfo *reterr)
+{
+    uint64_t first = 0, last = 0, size = 0;
+    if (a->http_status == 206) {
+        if (!dialect_content_range(kv_get(a->headers, "content-range"), &first, &last, &size) ||
+            first > last) {
+            return dialect_garbled(a, reterr, "Content-Range");
+        }
+        if (first != op->offset || last - first + 1 != a->body_got || a->body_got > op->len ||
+            (a->body_got < op->len && last + 1 != size)) {
+            reterr->http_status = a->http_status;
+            return err_set(reterr, ERR_INTEGRITY, -EIO,
+                           "asked for %zu bytes from %llu, and got %llu from %llu of %llu", op->len,
+                           (unsigned long long)op->offset, (unsigned long long)a->body_got,
+                           (unsigned long long)first, (unsigned long long)size);
+        }
+    } else if (op->offset == 0) {
+        size = a->body_got; /* the whole object, which is not longer than what was asked for */
+    } else {
+        reterr->http_status = a->http_status;
+        return err_set(reterr, ERR_INVALID, -EIO, "the server ignores Range");
+    }
+    *ret = size;
+    return 0;
 }
 
 #define META_MARK "UTF-8''"

@@ -35,13 +35,17 @@ struct dialect_site {
                                    each */
     bool may_ignore_range; /* a read may be answered with 200 and everything: the driver takes the part
                               that was asked for while it goes by, and then hangs up */
+    bool copy_needs_source;     /* a copy is built from what its source has: the driver looks there
+                                   first, see dialect_call.source */
+    bool gone_upload_is_invalid; /* a commit of an upload that is gone is refused like one of wrong
+                                    parts: the driver looks which of them it was */
 };
 
 /* One set of credentials. Constant; shared by those who sign with it. */
 struct dialect_keys {
     atomic_uint refs;
     char *id;
-    struct secret *secret, *token; /* token may be NULL */
+    struct secret *secret, *token; /* token may be NULL; secret too where token_alone */
 };
 
 /* One request of an operation. Several make one operation when lists have pages or a batch is
@@ -50,7 +54,14 @@ struct dialect_call {
     enum be_kind kind;
     struct be_op *op; /* of that kind; the inputs are read by build, the outputs written by parse */
     bool head;        /* BE_READ: only the headers are wanted */
+    bool of_source;   /* BE_STAT: the driver's look at a copy's source. What parse adds to the
+                         metadata beyond backend.h comes back in `source` only */
     const struct dialect_site *src; /* BE_COPY, BE_MP_PART with a source: where it is */
+    const struct be_stat *source;   /* BE_COPY with site->copy_needs_source: what was found there */
+    unsigned step; /* BE_COPY: of one made by several requests, which this is; see
+                      dialect_page.more */
+    uint64_t random; /* BE_MP_BEGIN: no other call had this, on any machine … */
+    int64_t begun_s; /* … and the wall clock, for dialects that invent the upload's id */
     const char
         *page[2]; /* BE_MP_PARTS, BE_MP_UPLOADS: what the page before returned; NULL at first */
     const size_t *chosen; /* BE_REMOVE_MANY: indexes into the operation's keys … */
@@ -71,6 +82,9 @@ struct dialect_request {
     size_t body_len;
     struct buf own;       /* a body that build wrote */
     char body_sha256[65]; /* a dialect's sign keeps it here between attempts; "" = not computed */
+    /* a copy's source, where it needs a signature of its own; borrowed from the call */
+    const struct dialect_site *src;
+    const char *src_key;
 };
 void dialect_request_fini(struct dialect_request *r);
 
@@ -93,6 +107,7 @@ struct dialect_page {
     struct be_upload *uploads;
     size_t n_uploads;
     size_t unshowable; /* BE_LIST: keys left out: empty, or with a NUL byte */
+    bool more; /* BE_COPY: this request is done, and the copy needs the one of the next step */
 };
 void dialect_page_fini(struct dialect_page *p);
 
@@ -105,6 +120,7 @@ enum dialect_follow {
 
 struct be_dialect {
     const char *name; /* of the provider, "s3" */
+    bool token_alone; /* a token makes requests valid by itself: id and token, no secret */
     /* From settings to a site; no request is made, but files that the settings name may be read. Unknown, missing and contradictory settings are
      * ERR_INVALID, one line that names section, key and mend. */
     int (*configure)(const struct conf_remote *conf, struct dialect_site **ret,
@@ -117,11 +133,14 @@ struct be_dialect {
     const char *(*key_fault)(const struct dialect_site *site, const char *key);
     /* Whether `key` can be sent in a batch; the others are removed one by one. NULL: all can. */
     bool (*can_batch)(const struct dialect_site *site, const char *key);
+    /* Does, without any request, what the store has none for: true when the outputs are written.
+     * NULL: there is no such operation. */
+    bool (*at_once)(const struct dialect_site *site, const struct dialect_call *call);
     /* An unsigned request. ERR_INVALID when the store cannot do that (-EOPNOTSUPP: the caller
      * should do it by other means, e.g. stream instead of copy). */
     int (*build)(const struct dialect_site *site, const struct dialect_call *call,
                  struct dialect_request *ret, struct errinfo *reterr);
-    /* Replaces the headers of an earlier signature. */
+    /* Replaces the headers and query parameters of an earlier signature. */
     int (*sign)(const struct dialect_site *site, struct dialect_request *req, int64_t wall_s,
                 struct errinfo *reterr);
     /* An operation that needs no request: 1 when it is done and its outputs are written, 0 when it needs one after all, or
@@ -145,7 +164,7 @@ struct be_dialect {
     void (*stream_free)(void *stream);
 };
 
-extern const struct be_dialect be_dialect_s3, be_dialect_cos, be_dialect_oss, be_dialect_ks3, be_dialect_http;
+extern const struct be_dialect be_dialect_s3, be_dialect_cos, be_dialect_oss, be_dialect_ks3, be_dialect_azure, be_dialect_http;
 
 /* --- shared by dialects: dialect.c
  * ----------------------------------------------------------------------------------- */
@@ -197,6 +216,26 @@ bool dialect_content_range_open(const char *s, uint64_t *ret_first, uint64_t *re
 void dialect_meta_standard(const struct kvlist *headers, struct kvlist *meta);
 /* Milliseconds of a Retry-After of seconds; 0 for anything else. */
 uint32_t dialect_retry_after(const char *s);
+
+/* What requests of most providers carry. */
+void dialect_set_number(struct kvlist *l, const char *name, uint64_t v);
+void dialect_set_etag(struct kvlist *headers, const char *name, const char *etag); /* quoted */
+void dialect_set_md5(struct kvlist *headers, const char *name, const uint8_t md5[16]); /* base64 */
+void dialect_set_range(struct kvlist *headers, const char *name, uint64_t offset, uint64_t len);
+
+/* The standard headers of backend.h, with a NULL at the end. */
+extern const char *const dialect_standard_headers[];
+bool dialect_is_standard(const char *name);
+
+/* What a server says about itself goes to logs and terminals: one line of visible characters. NULL
+ * is "". */
+void dialect_text(char *to, size_t size, const char *from);
+/* A 2xx that makes no sense. Trying again may help: proxies cut answers short. */
+int dialect_garbled(const struct dialect_answer *a, struct errinfo *reterr, const char *what);
+/* The whole object's size from the answer to a GET with a range, which must be what was asked
+ * for. */
+int dialect_read_size(const struct dialect_answer *a, const struct be_read *op, uint64_t *ret,
+                      struct errinfo *reterr);
 
 /* User metadata values travel in headers, where only visible ASCII arrives as it was sent. Any
  * other value, and one that looks encoded already, is written in the notation of RFC 8187: UTF-8''

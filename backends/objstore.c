@@ -294,10 +294,6 @@ static int prepare(struct run *r, struct errinfo *err)
     int rc = 0;
     if (!r->built) {
         rc = s->d->build(r->site, &r->call, &r->req, err);
-        buf_clear(&r->url);
-        if (rc == 0 && dialect_url(r->site, &r->req, &r->url) < 0) {
-            rc = err_set(err, ERR_LOCAL, -ENOMEM, "request: no memory");
-        }
         r->built = rc == 0;
     }
     if (rc == 0) {
@@ -306,6 +302,10 @@ static int prepare(struct run *r, struct errinfo *err)
         mutex_unlock(&s->lock);
         r->signed_s = time_wall_ns() / 1000000000 + r->offset_s;
         rc = s->d->sign(r->site, &r->req, r->signed_s, err);
+    }
+    buf_clear(&r->url); /* a signature may be in it */
+    if (rc == 0 && dialect_url(r->site, &r->req, &r->url) < 0) {
+        rc = err_set(err, ERR_LOCAL, -ENOMEM, "request: no memory");
     }
     return rc;
 }
@@ -316,6 +316,10 @@ void run_attempt(struct work *w)
     struct objstore *s = r->s;
     struct errinfo err = {0};
     int rc = 0;
+    if (s->d->at_once && s->d->at_once(r->site, &r->call)) {
+        run_finish(r, 0);
+        return;
+    }
     if (r->op->deadline_ns > 0 && time_mono_ns() >= r->op->deadline_ns) {
         rc = err_set(&err, ERR_TRANSIENT, -ETIMEDOUT, "the time for this operation is over");
     } else {
@@ -340,14 +344,14 @@ void run_attempt(struct work *w)
         rc = err_set(&err, ERR_CANCELED, -EINTR, "canceled");
     }
     if (r->look == LOOK_UPLOAD) {
-        run_looked_at_upload(r, ERR_NONE);
+        run_looked_at_upload(r, err.cls);
         return;
     }
     if (r->tries > 0) {
         err_fold(&r->fold, &err);
         err = r->fold;
     }
-    err.outcome_unknown = r->unknown;
+    err.outcome_unknown = r->unknown || r->call.step > 0;
     run_fail(r, &err, rc);
 }
 
@@ -471,10 +475,17 @@ static int take_page(struct run *r, struct dialect_page *page, struct errinfo *e
  * There a HEAD of the source comes before the copy, so that no wrong part is left in the upload,
  * and another after it: what the source is at both times it was while its bytes were read.
  *
+ * Some stores copy some of what an object has and no more: there the dialect must know the source,
+ * to tell which requests make the copy. One HEAD of it comes first.
+ *
  * A commit that was answered with 5xx may have been one of an upload that is gone (Ceph says
- * InternalError then). Whether it is, its list of parts tells. */
+ * InternalError then, Azure calls the list of parts invalid). Whether it is, its list of parts
+ * tells. */
 bool run_must_look(const struct run *r)
 {
+    if (r->op->kind == BE_COPY) {
+        return r->call.src && r->s->site->copy_needs_source;
+    }
     if (!r->s->site->part_source_unchecked || r->op->kind != BE_MP_PART) {
         return false;
     }
@@ -482,24 +493,40 @@ bool run_must_look(const struct run *r)
     return r->call.src && o->src_etag && o->src_etag[0] != '\0';
 }
 
+/* The source of a copy or of a copied part. ret_etag may be NULL. */
+static const struct be *source_of(const struct run *r, const char **ret_key, const char **ret_etag)
+{
+    const struct be_copy *c =
+        r->op->kind == BE_COPY ? CONTAINER_OF(r->op, const struct be_copy, op) : NULL;
+    const struct be_part *p = c ? NULL : CONTAINER_OF(r->op, const struct be_part, op);
+    *ret_key = c ? c->src_key : p->src_key;
+    if (ret_etag) {
+        *ret_etag = c ? c->src_etag : p->src_etag;
+    }
+    return c ? c->src : p->src;
+}
+
 void run_look_at_source(struct run *r)
 {
-    struct be_part *o = CONTAINER_OF(r->op, struct be_part, op);
-    struct objstore *src = objstore_of(o->src);
+    const char *key = NULL;
+    struct objstore *src = objstore_of(source_of(r, &key, NULL));
     r->look = r->look == LOOK_NO ? LOOK_BEFORE : LOOK_AFTER;
     r->site = src->site;
     r->target = &src->target;
     kv_fini(&r->source.meta);
-    r->source = (struct be_stat){.op = {.kind = BE_STAT, .key = o->src_key, .lane = r->op->lane}};
-    r->call = (struct dialect_call){.kind = BE_STAT, .op = &r->source.op, .src = r->call.src};
+    r->source = (struct be_stat){
+        .op = {.kind = BE_STAT, .key = key, .lane = r->op->lane, .deadline_ns = r->op->deadline_ns}};
+    r->call = (struct dialect_call){
+        .kind = BE_STAT, .op = &r->source.op, .src = r->call.src, .of_source = true};
     run_call_reset(r);
     run_again_now(r);
 }
 
 static void run_looked_at_source(struct run *r)
 {
-    struct be_part *o = CONTAINER_OF(r->op, struct be_part, op);
-    if (strcmp(r->source.object.etag, o->src_etag) != 0) {
+    const char *key = NULL, *etag = NULL;
+    (void)source_of(r, &key, &etag);
+    if (etag && etag[0] != '\0' && strcmp(r->source.object.etag, etag) != 0) {
         struct errinfo err = {.http_status = r->http.http_status};
         int rc = err_set(&err, ERR_PRECOND, -ESTALE,
                          "the source is another version than the one asked for");
@@ -507,10 +534,12 @@ static void run_looked_at_source(struct run *r)
     } else if (r->look == LOOK_AFTER) {
         run_finish(r, 0);
     } else {
-        r->look = LOOK_COPIED;
+        /* what a copy was made from is not looked at again: its condition holds for the source */
+        r->look = r->op->kind == BE_COPY ? LOOK_NO : LOOK_COPIED;
         r->site = r->s->site;
         r->target = &r->s->target;
-        r->call = (struct dialect_call){.kind = BE_MP_PART, .op = r->op, .src = r->call.src};
+        r->call = (struct dialect_call){
+            .kind = r->op->kind, .op = r->op, .src = r->call.src, .source = &r->source};
         run_call_reset(r);
         run_again_now(r);
     }
@@ -518,8 +547,11 @@ static void run_looked_at_source(struct run *r)
 
 static bool must_look_at_upload(const struct run *r, const struct errinfo *err)
 {
-    return r->call.kind == BE_MP_COMMIT && r->http.status == 0 && r->http.http_status >= 500 &&
-           err->cls == ERR_TRANSIENT;
+    if (r->call.kind != BE_MP_COMMIT || r->http.status != 0) {
+        return false;
+    }
+    return (r->http.http_status >= 500 && err->cls == ERR_TRANSIENT) ||
+           (r->s->site->gone_upload_is_invalid && err->cls == ERR_INVALID);
 }
 
 /* The commit's own failure waits in op->err. */
@@ -541,7 +573,8 @@ static void run_looked_at_upload(struct run *r, enum err_class found)
     if (found == ERR_ABSENT) {
         err_set(&err, ERR_ABSENT, 0, "the upload is gone");
     }
-    err.outcome_unknown = true; /* gone may mean committed */
+    /* gone may mean committed; and what could not be looked at may be gone */
+    err.outcome_unknown = err.outcome_unknown || found != ERR_NONE;
     run_fail(r, &err, err_to_errno(&err));
 }
 
@@ -570,6 +603,14 @@ static void run_advance(struct run *r)
         run_looked_at_upload(r, ERR_NONE);
         return;
     }
+    if (r->more) {
+        r->stray = r->stray || r->unknown || r->http.resent;
+        r->more = false;
+        r->call.step++;
+        run_call_reset(r);
+        run_again_now(r);
+        return;
+    }
     if (r->page[0]) {
         run_call_reset(r);
         r->call.page[0] = r->page[0];
@@ -587,7 +628,7 @@ static void run_advance(struct run *r)
         o->n_uploads = r->n_uploads;
         r->n_uploads = 0;
     }
-    r->op->stray = be_kind_changes(r->call.kind) && (r->unknown || r->http.resent);
+    r->op->stray = be_kind_changes(r->call.kind) && (r->stray || r->unknown || r->http.resent);
     run_finish(r, 0);
 }
 
@@ -665,7 +706,8 @@ static void run_failed(struct run *r, struct errinfo *err, int rc)
         run_again_after(r, wait_ms);
         return;
     }
-    r->fold.outcome_unknown = r->unknown;
+    /* the first of several requests changed the object already */
+    r->fold.outcome_unknown = r->unknown || r->call.step > 0;
     if (r->look == LOOK_UPLOAD) {
         run_looked_at_upload(r, err->cls);
         return;
@@ -709,6 +751,7 @@ static int on_success(struct run *r, struct errinfo *err)
         rc = check_read(r, err);
     }
     if (rc == 0) {
+        r->more = page.more;
         rc = take_page(r, &page, err);
     } else if (err->cls == ERR_TRANSIENT || err->cls == ERR_INTEGRITY) {
         err->outcome_unknown = be_kind_changes(r->call.kind);

@@ -176,7 +176,12 @@ void objstore_remove_many(struct be *be, struct be_many *op)
 
 void objstore_mp_begin(struct be *be, struct be_mp *op)
 {
-    run_start(be, &op->op);
+    struct run *r = run_new(be, &op->op);
+    r->call.begun_s = time_wall_ns() / 1000000000;
+    if (getrandom(&r->call.random, sizeof(r->call.random), 0) != sizeof(r->call.random)) {
+        r->call.random = (uint64_t)time_mono_ns();
+    }
+    pool_submit(be->env.workers, &r->work);
 }
 
 void objstore_mp_part(struct be *be, struct be_part *op)
@@ -315,6 +320,12 @@ static int open_s3(struct be **ret_be, const struct conf_remote *conf, const str
     return objstore_open(&be_dialect_s3, ret_be, conf, env, reterr);
 }
 
+static int open_azure(struct be **ret_be, const struct conf_remote *conf, const struct be_env *env,
+                      struct errinfo *reterr)
+{
+    return objstore_open(&be_dialect_azure, ret_be, conf, env, reterr);
+}
+
 static int open_cos(struct be **ret_be, const struct conf_remote *conf, const struct be_env *env,
                     struct errinfo *reterr)
 {
@@ -344,3 +355,4 @@ const struct be_ops be_s3_ops = OBJSTORE_OPS("s3", open_s3);
 const struct be_ops be_cos_ops = OBJSTORE_OPS("cos", open_cos);
 const struct be_ops be_oss_ops = OBJSTORE_OPS("oss", open_oss);
 const struct be_ops be_ks3_ops = OBJSTORE_OPS("ks3", open_ks3);
+const struct be_ops be_azure_ops = OBJSTORE_OPS("azure", open_azure);

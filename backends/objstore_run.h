@@ -50,6 +50,8 @@ struct run {
     struct be_remove one;
     /* calls about the operation instead of doing it: see objstore.c, "looking" */
     enum { LOOK_NO, LOOK_BEFORE, LOOK_COPIED, LOOK_AFTER, LOOK_UPLOAD } look;
+    bool more;  /* the answer asked for one more request of the same copy */
+    bool stray; /* an earlier request of the operation was answered late or never, and tried again */
     struct be_stat source;
     struct be_parts upload;
 };

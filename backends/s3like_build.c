@@ -10,10 +10,6 @@
 #include "s3xml.h"
 #include "xml.h"
 
-static const char *const standard_headers[] = {"content-type",        "cache-control",
-                                               "content-disposition", "content-encoding",
-                                               "content-language",    "expires"};
-
 #define PLAIN "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-"
 
 /* "x-amz-" + name; the result is the caller's buffer, emptied first. */
@@ -28,36 +24,6 @@ static void set_vendor(const struct s3like *s, struct kvlist *headers, const cha
 {
     char full[128];
     kv_set(headers, vendor_name(s, name, full), value);
-}
-
-static void set_etag(struct kvlist *headers, const char *name, const char *etag)
-{
-    CLEANUP(mem_freep) char *quoted = mem_printf("\"%s\"", etag);
-    kv_set(headers, name, quoted);
-}
-
-static void set_md5(struct kvlist *headers, const uint8_t md5[DIGEST_MD5_LEN])
-{
-    char text[BASE64_LEN(DIGEST_MD5_LEN) + 1];
-    base64_encode(md5, DIGEST_MD5_LEN, text);
-    kv_set(headers, "content-md5", text);
-}
-
-static void set_number(struct kvlist *l, const char *name, uint64_t v)
-{
-    char text[24];
-    snprintf(text, sizeof(text), "%llu", (unsigned long long)v);
-    kv_set(l, name, text);
-}
-
-static bool is_standard(const char *name)
-{
-    for (size_t i = 0; i < ARRAY_LEN(standard_headers); i++) {
-        if (strcasecmp(name, standard_headers[i]) == 0) {
-            return true;
-        }
-    }
-    return false;
 }
 
 /* One user metadatum as a header. *bytes counts as the provider does: name without prefix, and
@@ -107,7 +73,7 @@ static int add_meta(const struct s3like *s, const struct kvlist *meta, struct kv
             if (err < 0) {
                 return err;
             }
-        } else if (is_standard(m->name)) {
+        } else if (dialect_is_standard(m->name)) {
             if (m->value[0] != '\0') {
                 kv_set(headers, m->name, m->value);
             }
@@ -137,7 +103,7 @@ static void add_conditions(const struct s3like *s, const char *if_match, bool if
                            struct kvlist *headers)
 {
     if (if_match) {
-        set_etag(headers, "if-match", if_match);
+        dialect_set_etag(headers, "if-match", if_match);
     }
     if (if_absent && s->forbid_overwrite) {
         set_vendor(s, headers, "forbid-overwrite", "true");
@@ -173,9 +139,9 @@ static int add_copy_source(const struct s3like *s, const struct dialect_call *ca
     set_vendor(s, headers, "copy-source", buf_str(&source));
     if (etag && etag[0] != '\0') {
         char name[128];
-        set_etag(headers, vendor_name(s, "copy-source-if-match", name), etag);
+        dialect_set_etag(headers, vendor_name(s, "copy-source-if-match", name), etag);
         if (s->copy_if_match_alias) {
-            set_etag(headers, vendor_name(s, "copy-if-match", name), etag);
+            dialect_set_etag(headers, vendor_name(s, "copy-if-match", name), etag);
         }
     }
     return 0;
@@ -185,7 +151,7 @@ static int build_read(const struct s3like *s, const struct be_read *op, bool hea
                       struct dialect_request *r)
 {
     if (op->if_match) {
-        set_etag(&r->headers, "if-match", op->if_match);
+        dialect_set_etag(&r->headers, "if-match", op->if_match);
     }
     if (op->version_id && op->version_id[0] != '\0') {
         kv_set(&r->query, "versionId", op->version_id);
@@ -194,14 +160,7 @@ static int build_read(const struct s3like *s, const struct be_read *op, bool hea
         r->method = "HEAD";
         return 0;
     }
-    uint64_t last;
-    if (ADD_OVERFLOWS(op->offset, op->len - 1, &last)) {
-        last = UINT64_MAX;
-    }
-    char range[64];
-    snprintf(range, sizeof(range), "bytes=%llu-%llu", (unsigned long long)op->offset,
-             (unsigned long long)last);
-    kv_set(&r->headers, "range", range);
+    dialect_set_range(&r->headers, "range", op->offset, op->len);
     if (s->range_standard) {
         set_vendor(s, &r->headers, "range-behavior", "standard");
     }
@@ -217,7 +176,7 @@ static int build_list(const struct s3like *s, const struct be_list *op, struct d
         kv_set(q, "list-type", "2");
     }
     kv_set(q, "encoding-type", "url");
-    set_number(q, "max-keys", op->max > 0 ? MIN(op->max, page) : page);
+    dialect_set_number(q, "max-keys", op->max > 0 ? MIN(op->max, page) : page);
     if (op->prefix[0] != '\0') {
         kv_set(q, "prefix", op->prefix);
     }
@@ -255,13 +214,13 @@ static int build_part(const struct s3like *s, const struct dialect_call *call,
                       struct dialect_request *r, struct errinfo *reterr)
 {
     const struct be_part *op = CONTAINER_OF(call->op, const struct be_part, op);
-    set_number(&r->query, "partNumber", op->number);
+    dialect_set_number(&r->query, "partNumber", op->number);
     kv_set(&r->query, "uploadId", op->upload_id);
     if (!op->src) {
         r->body = op->data;
         r->body_len = op->len;
         if (op->md5) {
-            set_md5(&r->headers, op->md5);
+            dialect_set_md5(&r->headers, "content-md5", op->md5);
         }
         return 0;
     }
@@ -279,10 +238,9 @@ static int build_part(const struct s3like *s, const struct dialect_call *call,
     int err = add_copy_source(s, call, op->src_key, op->src_etag, op->src_version_id, &r->headers,
                               reterr);
     if (err == 0 && !whole) {
-        char range[64];
-        snprintf(range, sizeof(range), "bytes=%llu-%llu", (unsigned long long)op->src_offset,
-                 (unsigned long long)(op->src_offset + op->src_len - 1));
-        set_vendor(s, &r->headers, "copy-source-range", range);
+        char name[128];
+        dialect_set_range(&r->headers, vendor_name(s, "copy-source-range", name), op->src_offset,
+                          op->src_len);
     }
     return err;
 }
@@ -300,7 +258,7 @@ static int build_many(const struct s3like *s, const struct dialect_call *call,
     r->body_len = r->own.len;
     uint8_t md5[DIGEST_MD5_LEN];
     digest_md5(r->own.data, r->own.len, md5);
-    set_md5(&r->headers, md5); /* demanded by COS and by S3 servers that know no x-amz-checksum */
+    dialect_set_md5(&r->headers, "content-md5", md5); /* demanded by COS and by S3 servers that know no x-amz-checksum */
     kv_set(&r->headers, "content-type", "application/xml");
     return 0;
 }
@@ -357,7 +315,7 @@ static int build_kind(const struct s3like *s, const struct dialect_call *call,
         r->body = op->data;
         r->body_len = op->len;
         if (op->md5) {
-            set_md5(&r->headers, op->md5);
+            dialect_set_md5(&r->headers, "content-md5", op->md5);
         }
         add_conditions(s, op->if_match, op->if_absent, &r->headers);
         return add_meta(s, op->meta, &r->headers, reterr);

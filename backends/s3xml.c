@@ -210,7 +210,7 @@ static int list_close(void *ctx, const char *path, const char *text, size_t n)
 
 struct s3xml_list *s3xml_list_new(void)
 {
-    static const struct xml_handler handler = {list_open, list_close};
+    static const struct xml_handler handler = {.open = list_open, .close = list_close};
     struct s3xml_list *l = mem_zalloc(sizeof(*l));
     l->xml = xml_new(&handler, l, LIST_MAX);
     return l;

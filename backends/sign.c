@@ -176,11 +176,16 @@ static void pairs_add(struct pairs *l, char *name, char *value)
     l->items[l->n++] = (struct pair){name, value};
 }
 
-static void pairs_sort(struct pairs *l)
+static void pairs_sort_by(struct pairs *l, int (*compare)(const void *, const void *))
 {
     if (l->n > 1) {
-        qsort(l->items, l->n, sizeof(*l->items), pair_compare);
+        qsort(l->items, l->n, sizeof(*l->items), compare);
     }
+}
+
+static void pairs_sort(struct pairs *l)
+{
+    pairs_sort_by(l, pair_compare);
 }
 
 static char *encoded(const char *s)
@@ -410,6 +415,17 @@ static const char *header_or_empty(const struct kvlist *headers, const char *nam
     return v ? v : "";
 }
 
+/* The headers that are the provider's own, unsorted. */
+static void pairs_of_vendor(const struct kvlist *headers, const char *prefix, struct pairs *ret)
+{
+    for (size_t i = 0; i < headers->n; i++) {
+        const struct kv *h = &headers->items[i];
+        if (has_prefix_ci(h->name, prefix)) {
+            pairs_add(ret, lowered(h->name), trimmed(h->value, false));
+        }
+    }
+}
+
 static int v2_resource(const struct sign_v2_scheme *scheme, const struct sign_req *req,
                        const char *bucket, struct buf *out)
 {
@@ -442,12 +458,7 @@ int sign_v2(const struct sign_v2_scheme *scheme, const struct sign_req *req,
 {
     sign_out_fini(out);
     CLEANUP(pairs_fini) struct pairs vendor = {0};
-    for (size_t i = 0; i < req->headers->n; i++) {
-        const struct kv *h = &req->headers->items[i];
-        if (has_prefix_ci(h->name, scheme->vendor_prefix)) {
-            pairs_add(&vendor, lowered(h->name), trimmed(h->value, false));
-        }
-    }
+    pairs_of_vendor(req->headers, scheme->vendor_prefix, &vendor);
     pairs_sort(&vendor);
     if (!date_line) {
         bool vendor_date = kv_get(req->headers, scheme->vendor_date) != NULL;
@@ -565,4 +576,108 @@ int sign_cos(const struct sign_req *req, const struct sign_key *key, const char 
                     "&q-url-param-list=%s&q-signature=%s",
                     key->id, key_time, key_time, buf_str(&out->header_list),
                     buf_str(&out->query_list), out->signature);
+}
+
+/* How the service orders header names: as .NET's en-US culture does, where '-' counts only between
+ * names that are equal but for it, and '_' is before digits, which are before letters. */
+static int azure_weight(char c)
+{
+    return c == '_' ? 1 : (unsigned char)c;
+}
+
+static int azure_name_compare(const void *a, const void *b)
+{
+    const char *x = ((const struct pair *)a)->name, *y = ((const struct pair *)b)->name;
+    const char *p = x, *q = y;
+    for (;; p++, q++) {
+        p += strspn(p, "-");
+        q += strspn(q, "-");
+        if (*p != *q) {
+            return azure_weight(*p) - azure_weight(*q);
+        }
+        if (*p == '\0') {
+            return strcmp(x, y);
+        }
+    }
+}
+
+static int azure_resource(const struct sign_req *req, const char *account, struct buf *out)
+{
+    CLEANUP(pairs_fini) struct pairs query = {0};
+    for (size_t i = 0; req->query && i < req->query->n; i++) {
+        const struct kv *q = &req->query->items[i]; /* no name is there twice */
+        pairs_add(&query, lowered(q->name), mem_strdup(q->value));
+    }
+    pairs_sort(&query);
+    int err = buf_addf(out, "/%s%s", account, req->path);
+    for (size_t i = 0; i < query.n && err == 0; i++) {
+        err = buf_addf(out, "\n%s:%s", query.items[i].name, query.items[i].value);
+    }
+    return err;
+}
+
+static void azure_sign(const struct sign_key *key, struct sign_out *out)
+{
+    uint8_t mac[DIGEST_SHA256_LEN];
+    hmac_sha256(key->secret, key->secret_len, out->to_sign.data, out->to_sign.len, mac);
+    base64_encode(mac, sizeof(mac), out->signature);
+}
+
+int sign_azure(const struct sign_req *req, const struct sign_key *key, uint64_t body_len,
+               struct sign_out *out)
+{
+    static const char *const lines[] = {"content-encoding", "content-language",
+                                        NULL, /* Content-Length, and nothing for 0 */
+                                        "content-md5",      "content-type",
+                                        "date",             "if-modified-since",
+                                        "if-match",         "if-none-match",
+                                        "if-unmodified-since", "range"};
+    sign_out_fini(out);
+    struct buf *s = &out->to_sign;
+    int err = buf_addf(s, "%s\n", req->method);
+    bool vendor_date = kv_get(req->headers, "x-ms-date") != NULL;
+    for (size_t i = 0; i < ARRAY_LEN(lines) && err == 0; i++) {
+        char length[24] = "";
+        if (!lines[i] && body_len > 0) {
+            snprintf(length, sizeof(length), "%llu", (unsigned long long)body_len);
+        }
+        bool left_out = lines[i] && vendor_date && strcmp(lines[i], "date") == 0;
+        err = buf_addf(s, "%s\n",
+                       left_out   ? ""
+                       : lines[i] ? header_or_empty(req->headers, lines[i])
+                                  : length);
+    }
+    CLEANUP(pairs_fini) struct pairs vendor = {0};
+    pairs_of_vendor(req->headers, "x-ms-", &vendor);
+    pairs_sort_by(&vendor, azure_name_compare);
+    if (err == 0) {
+        err = pairs_join(&vendor, ':', '\n', true, s, &out->header_list);
+    }
+    if (err == 0) {
+        err = azure_resource(req, key->id, s);
+    }
+    if (err < 0) {
+        return err;
+    }
+    azure_sign(key, out);
+    return buf_addf(&out->authorization, "SharedKey %s:%s", key->id, out->signature);
+}
+
+int sign_azure_sas(const struct kvlist *fields, const char *resource, const struct sign_key *key,
+                   struct sign_out *out)
+{
+    /* of version 2020-12-06 and later */
+    static const char *const names[] = {"sp", "st", "se", NULL, /* the resource */
+                                        "si", "sip", "spr", "sv", "sr", "snapshot", "ses",
+                                        "rscc", "rscd", "rsce", "rscl", "rsct"};
+    sign_out_fini(out);
+    int err = 0;
+    for (size_t i = 0; i < ARRAY_LEN(names) && err == 0; i++) {
+        err = buf_addf(&out->to_sign, "%s%s", i > 0 ? "\n" : "",
+                       names[i] ? header_or_empty(fields, names[i]) : resource);
+    }
+    if (err == 0) {
+        azure_sign(key, out);
+    }
+    return err;
 }

@@ -77,6 +77,16 @@ int sign_v2(const struct sign_v2_scheme *scheme, const struct sign_req *req,
 int sign_cos(const struct sign_req *req, const struct sign_key *key, const char *key_time,
              struct sign_out *out);
 
+/* Azure SharedKey: key->id is the account, key->secret its key, decoded. All x-ms- headers and query
+ * parameters are signed. body_len stands for Content-Length, which is libcurl's to write. */
+int sign_azure(const struct sign_req *req, const struct sign_key *key, uint64_t body_len,
+               struct sign_out *out);
+/* A service SAS: only out->to_sign and out->signature. fields are the SAS's own query parameters
+ * without sig; resource is "/blob/account/container" and for a blob "/" and its name, not
+ * encoded. */
+int sign_azure_sas(const struct kvlist *fields, const char *resource, const struct sign_key *key,
+                   struct sign_out *out);
+
 /* "20231114T221320Z" and "Tue, 14 Nov 2023 22:13:20 GMT" of a Unix time. */
 #define SIGN_DATE_SIZE 40
 void sign_date_iso(int64_t unix_s, char ret[SIGN_DATE_SIZE]);

@@ -34,7 +34,6 @@ static void stop(struct xml_reader *x, int err)
 static void XMLCALL on_open(void *ctx, const XML_Char *name, const XML_Char **attrs)
 {
     struct xml_reader *x = ctx;
-    (void)attrs;
     if (x->err != 0) {
         return;
     }
@@ -65,9 +64,12 @@ static void XMLCALL on_open(void *ctx, const XML_Char *name, const XML_Char **at
     buf_clear(&x->text);
     if (x->handler.open) {
         err = x->handler.open(x->ctx, buf_str(&x->path));
-        if (err < 0) {
-            stop(x, err);
-        }
+    }
+    for (; x->handler.attribute && *attrs && err == 0; attrs += 2) {
+        err = x->handler.attribute(x->ctx, buf_str(&x->path), attrs[0], attrs[1]);
+    }
+    if (err < 0) {
+        stop(x, err);
     }
 }
 
@@ -264,7 +266,7 @@ static int fields_close(void *ctx, const char *path, const char *text, size_t n)
 int xml_read_rows(const void *p, size_t n, const struct xml_rows *rows, struct xml_field *fields,
                   size_t n_fields, char *ret_root)
 {
-    static const struct xml_handler handler = {fields_open, fields_close};
+    static const struct xml_handler handler = {.open = fields_open, .close = fields_close};
     char root[XML_ROOT_MAX];
     struct fields s = {fields, n_fields, ret_root ? ret_root : root, rows, 0};
     s.root[0] = '\0';

@@ -22,6 +22,8 @@
 struct xml_handler {
     int (*open)(void *ctx, const char *path); /* may be NULL */
     int (*close)(void *ctx, const char *path, const char *text, size_t n);
+    /* each attribute of an element, after its open; may be NULL */
+    int (*attribute)(void *ctx, const char *path, const char *name, const char *value);
 };
 
 struct xml_reader;

@@ -164,7 +164,7 @@ int cache_doctor_strays(struct cdoctor *d, const struct conf_remote *conf, struc
     if (err < 0) {
         return err;
     }
-    if ((be->caps & BE_CAP_MULTIPART) == 0) {
+    if ((be->caps & BE_CAP_MULTIPART) == 0 || (be->caps & BE_CAP_MP_NO_ABORT) != 0) {
         *ret = (struct cstrays){0};
         be_close(be);
         return 0;
@@ -300,7 +300,10 @@ void cache_doctor_remote(struct cdoctor *d, const struct conf_remote *conf)
         if (p.server_ns != 0) {
             look_at_clock(d, conf->name, p.ahead_ns);
         }
-        if ((be->caps & BE_CAP_MULTIPART) != 0) {
+        if ((be->caps & BE_CAP_MP_NO_ABORT) != 0) {
+            CLEANUP(mem_freep) char *uploads = mem_printf("uploads of [%s]", conf->name);
+            cdoctor_say(d, CDOCTOR_OK, uploads, "", "what is left unfinished vanishes by itself");
+        } else if ((be->caps & BE_CAP_MULTIPART) != 0) {
             look_at_uploads(d, be, conf->name, p.server_ns != 0 ? p.server_ns : time_wall_ns());
         }
     }

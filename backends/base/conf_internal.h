@@ -44,8 +44,9 @@ enum {
     P_MEMORY = 8,
     P_OSS = 16,
     P_KS3 = 32,
+    P_AZURE = 64,
     P_HTTP = 1 << 20,
-    P_CLOUD = P_S3 | P_COS | P_OSS | P_KS3 | P_MEMORY,
+    P_CLOUD = P_S3 | P_COS | P_OSS | P_KS3 | P_AZURE | P_MEMORY,
     P_ALL = P_LOCAL | P_CLOUD | P_HTTP
 };
 
@@ -53,6 +54,8 @@ extern const struct provider {
     const char *name;
     unsigned bit;
     bool cloud; /* wants bucket, region or endPoint, and keys */
+    bool placed; /* needs neither region nor endPoint: the account says where it is */
+    bool token_alone; /* an id and a token will do, and then there is no secret */
     const char *scheme; /* of URLs that name a bucket; NULL: none does */
     const char *env[3][2]; /* id, secret, token: the provider's own names, in order of preference */
     const char *region;        /* an example; NULL: us-east-1 */
@@ -94,6 +97,7 @@ enum key {
     KEY_MAX_PUT,
     KEY_MAX_PART,
     KEY_MIN_PART,
+    KEY_PART_COPY,
     N_KEYS
 };
 
@@ -135,6 +139,10 @@ const char *conf_shown_key(const char *name);
 /* Takes one value in, or a fault. name as the user wrote it. */
 void conf_raw_set(struct loader *l, struct raw *raw, int line, const char *name, const char *value);
 void conf_raw_free(struct raw *raw);
+
+/* conf_azure.c: what AZURE_STORAGE_CONNECTION_STRING gives a section that has no credentials of its own. False when there is
+ * none; *ret_fault, constant text, when it is no use. */
+bool conf_azure_connection(struct conf_remote *r, const char **ret_fault);
 
 /* The checked remote of a section, complete when no fault was added meanwhile. Never NULL. */
 struct conf_remote *conf_remote_make(struct loader *l, const struct raw *raw);

@@ -22,41 +22,46 @@
 #define TIB (1024 * GIB)
 
 const struct provider conf_providers[] = {
-    {"local", P_LOCAL, false, "file", {{NULL}}, NULL, {NULL}},
-    {"s3",
-     P_S3,
-     true,
-     "s3",
-     {{"AWS_ACCESS_KEY_ID", NULL}, {"AWS_SECRET_ACCESS_KEY", NULL}, {"AWS_SESSION_TOKEN", NULL}},
-     NULL,
-     {"v4", "v2"}},
-    {"cos",
-     P_COS,
-     true,
-     "cos",
-     {{"COS_SECRET_ID", "TENCENTCLOUD_SECRET_ID"},
-      {"COS_SECRET_KEY", "TENCENTCLOUD_SECRET_KEY"},
-      {"COS_TOKEN", "TENCENTCLOUD_TOKEN"}},
-     "ap-guangzhou",
-     {NULL}},
-    {"oss",
-     P_OSS,
-     true,
-     "oss",
-     {{"ALIBABA_CLOUD_ACCESS_KEY_ID", "OSS_ACCESS_KEY_ID"},
-      {"ALIBABA_CLOUD_ACCESS_KEY_SECRET", "OSS_ACCESS_KEY_SECRET"},
-      {"ALIBABA_CLOUD_SECURITY_TOKEN", "OSS_SESSION_TOKEN"}},
-     "cn-hangzhou",
-     {"v4", "v1"}},
-    {"ks3",
-     P_KS3,
-     true,
-     "ks3",
-     {{"KS3_ACCESS_KEY_ID", NULL}, {"KS3_ACCESS_KEY_SECRET", NULL}, {"KS3_SECURITY_TOKEN", NULL}},
-     "cn-beijing",
-     {"kss", "v4"}},
-    {"http", P_HTTP, false, NULL, {{NULL}}, NULL, {NULL}},
-    {"memory", P_MEMORY, false, "memory", {{NULL}}, NULL, {"v4", "v2"}},
+    {.name = "local", .bit = P_LOCAL, .scheme = "file"},
+    {.name = "s3",
+     .bit = P_S3,
+     .cloud = true,
+     .scheme = "s3",
+     .env = {{"AWS_ACCESS_KEY_ID"}, {"AWS_SECRET_ACCESS_KEY"}, {"AWS_SESSION_TOKEN"}},
+     .signatures = {"v4", "v2"}},
+    {.name = "azure",
+     .bit = P_AZURE,
+     .cloud = true,
+     .placed = true,
+     .token_alone = true,
+     .scheme = "azure",
+     .env = {{"AZURE_STORAGE_ACCOUNT"}, {"AZURE_STORAGE_KEY"}, {"AZURE_STORAGE_SAS_TOKEN"}}},
+    {.name = "cos",
+     .bit = P_COS,
+     .cloud = true,
+     .scheme = "cos",
+     .env = {{"COS_SECRET_ID", "TENCENTCLOUD_SECRET_ID"},
+             {"COS_SECRET_KEY", "TENCENTCLOUD_SECRET_KEY"},
+             {"COS_TOKEN", "TENCENTCLOUD_TOKEN"}},
+     .region = "ap-guangzhou"},
+    {.name = "oss",
+     .bit = P_OSS,
+     .cloud = true,
+     .scheme = "oss",
+     .env = {{"ALIBABA_CLOUD_ACCESS_KEY_ID", "OSS_ACCESS_KEY_ID"},
+             {"ALIBABA_CLOUD_ACCESS_KEY_SECRET", "OSS_ACCESS_KEY_SECRET"},
+             {"ALIBABA_CLOUD_SECURITY_TOKEN", "OSS_SESSION_TOKEN"}},
+     .region = "cn-hangzhou",
+     .signatures = {"v4", "v1"}},
+    {.name = "ks3",
+     .bit = P_KS3,
+     .cloud = true,
+     .scheme = "ks3",
+     .env = {{"KS3_ACCESS_KEY_ID"}, {"KS3_ACCESS_KEY_SECRET"}, {"KS3_SECURITY_TOKEN"}},
+     .region = "cn-beijing",
+     .signatures = {"kss", "v4"}},
+    {.name = "http", .bit = P_HTTP},
+    {.name = "memory", .bit = P_MEMORY, .scheme = "memory", .signatures = {"v4", "v2"}},
 };
 
 const size_t conf_n_providers = ARRAY_LEN(conf_providers);
@@ -75,7 +80,7 @@ static const struct keydef {
 } keys[N_KEYS] = {
     [KEY_PROVIDER] = {"provider", {NULL}, K_STR, P_ALL, AT(provider), 0, 0},
     [KEY_BUCKET] = {"bucket", {"bucketName"}, K_STR, P_CLOUD, AT(bucket), 0, 0},
-    [KEY_REGION] = {"region", {NULL}, K_STR, P_CLOUD, AT(region), 0, 0},
+    [KEY_REGION] = {"region", {NULL}, K_STR, P_CLOUD & ~P_AZURE, AT(region), 0, 0},
     [KEY_PREFIX] = {"prefix", {NULL}, K_STR, P_ALL, AT(prefix), 0, 0},
     [KEY_ENDPOINT] = {"endPoint", {NULL}, K_STR, P_CLOUD, AT(endpoint), 0, 0},
     [KEY_PATH] = {"path", {NULL}, K_STR, P_LOCAL, AT(path), 0, 0},
@@ -83,7 +88,8 @@ static const struct keydef {
     [KEY_ID] = {"accessKeyId", {"secretId"}, K_STR, P_CLOUD | P_HTTP, AT(access_key_id), 0, 0},
     [KEY_SECRET] =
         {"accessKeySecret", {"secretKey"}, K_SECRET, P_CLOUD | P_HTTP, AT(access_key_secret), 0, 0},
-    [KEY_TOKEN] = {"securityToken", {"token"}, K_SECRET, P_CLOUD, AT(security_token), 0, 0},
+    [KEY_TOKEN] =
+        {"securityToken", {"token", "sasToken"}, K_SECRET, P_CLOUD, AT(security_token), 0, 0},
     [KEY_HTTPS] = {"https", {NULL}, K_BOOL, P_CLOUD, AT(https), 0, 0},
     [KEY_PATH_STYLE] = {"pathStyle", {NULL}, K_BOOL, P_CLOUD, AT(path_style), 0, 0},
     [KEY_CONNECT_TO] = {"connectTo", {NULL}, K_STR, P_CLOUD | P_HTTP, AT(connect_to), 0, 0},
@@ -110,6 +116,7 @@ static const struct keydef {
     [KEY_MAX_COPY] = {"copyPartThreshold", {NULL}, K_SIZE, P_ALL, AT(limits.max_copy), 1, 64 * TIB},
     [KEY_MAX_PUT] = {"putLimit", {NULL}, K_SIZE, P_ALL, AT(limits.max_put), 1, 64 * TIB},
     [KEY_MAX_PART] = {"maxPartSize", {NULL}, K_SIZE, P_ALL, AT(limits.max_part), 1, 64 * TIB},
+    [KEY_PART_COPY] = {"partCopy", {NULL}, K_OPTION, P_AZURE, AT(defaults), 0, 0},
     [KEY_MIN_PART] = {"minPartSize", {NULL}, K_SIZE, P_ALL, AT(limits.min_part), 1, 64 * TIB},
 };
 
@@ -750,6 +757,40 @@ static void check_credentials(struct loader *l, const struct raw *raw, const str
     }
 }
 
+/* Where a token is as good as a secret: true when nothing is left to look for. */
+static bool find_token_alone(struct loader *l, const struct raw *raw, const struct provider *p,
+                             struct conf_remote *r)
+{
+    bool has_id = r->access_key_id[0] != '\0';
+    const char *fault = NULL;
+    if (!has_id && !r->access_key_secret && !r->security_token) {
+        const char *id = env_of(p->env[0]), *secret = env_of(p->env[1]);
+        const char *token = secret ? NULL : env_of(p->env[2]);
+        if (id && (secret || token)) {
+            set_str(&r->access_key_id, id);
+            r->access_key_secret = secret ? secret_new(secret) : NULL;
+            r->security_token = token ? secret_new(token) : NULL;
+        } else if (!conf_azure_connection(r, &fault)) {
+            FAULT(KEY_ID,
+                  "missing; add accessKeyId (the account) and accessKeySecret or sasToken, or set %s "
+                  "and %s, or AZURE_STORAGE_CONNECTION_STRING",
+                  p->env[0][0], p->env[1][0]);
+            return true;
+        }
+    }
+    check_credentials(l, raw, r);
+    if (fault) {
+        FAULT(KEY_ID, "%s", fault);
+    } else if (r->access_key_id[0] == '\0') {
+        FAULT(KEY_ID, "missing; name the storage account");
+    } else if (r->access_key_secret && r->security_token) {
+        FAULT(KEY_TOKEN, "given beside accessKeySecret; keep one of them");
+    } else if (!r->access_key_secret && !r->security_token) {
+        FAULT(KEY_SECRET, "missing beside accessKeyId; add it, or sasToken");
+    }
+    return true;
+}
+
 /* Id, secret and token come from one place, never mixed. */
 static void check_pair(struct loader *l, const struct raw *raw, const struct conf_remote *r)
 {
@@ -780,6 +821,9 @@ static void find_credentials(struct loader *l, const struct raw *raw, const stru
                              struct conf_remote *r)
 {
     bool has_id = r->access_key_id[0] != '\0', has_secret = r->access_key_secret != NULL;
+    if (p->token_alone && find_token_alone(l, raw, p, r)) {
+        return;
+    }
     if (has_id || has_secret) {
         check_pair(l, raw, r);
         return;
@@ -817,7 +861,7 @@ static const struct provider *find_provider(const char *name)
 }
 
 /* memory is for tests: works, but is not offered. */
-#define KNOWN_PROVIDERS "local, s3, cos, oss, ks3, http"
+#define KNOWN_PROVIDERS "local, s3, cos, oss, ks3, azure, http"
 
 static void check_signature(struct loader *l, const struct raw *raw, const struct provider *p,
                             struct conf_remote *r)
@@ -857,7 +901,7 @@ static void check_remote(struct loader *l, const struct raw *raw, const struct p
     }
     if (p->cloud) {
         check_bucket(l, raw, p, r);
-        if (r->region[0] == '\0' && r->endpoint[0] == '\0') {
+        if (r->region[0] == '\0' && r->endpoint[0] == '\0' && !p->placed) {
             FAULT(KEY_REGION, "missing; add region = %s or its like, or endPoint",
                   p->region ? p->region : "us-east-1");
         } else if (!only(r->region, "-_.")) {

@@ -66,6 +66,13 @@ void require_cap(const struct target *t, uint32_t cap, const char *what)
     }
 }
 
+void require_no_cap(const struct target *t, uint32_t cap, const char *why)
+{
+    if (has_cap(t, cap)) {
+        skip_because(t, why);
+    }
+}
+
 static const char *keep(char *key)
 {
     texts = mem_realloc(texts, (n_texts + 1) * sizeof(*texts));

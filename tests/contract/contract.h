@@ -44,9 +44,10 @@ static inline struct target *target_of(void **state)
 struct be *
 open_again(const struct target *t); /* a second backend on the same bucket; the caller closes it */
 bool has_cap(const struct target *t, uint32_t cap);
-/* End the test as skipped: the second when the backend truly lacks the capability. */
+/* End the test as skipped: the others when the backend truly lacks the capability, or has it. */
 void skip_because(const struct target *t, const char *why);
 void require_cap(const struct target *t, uint32_t cap, const char *what);
+void require_no_cap(const struct target *t, uint32_t cap, const char *why);
 
 /* run + text, freed when the program ends. */
 const char *key_of(struct target *t, const char *text);

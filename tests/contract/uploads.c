@@ -104,7 +104,11 @@ static void out_of_order(void **state)
     free(p.parts);
 
     expect_absent(t, key);
-    struct be_commit c = {.op = {.key = key}, .upload_id = id, .parts = ids, .n_parts = 3};
+    struct be_commit c = {.op = {.key = key},
+                          .upload_id = id,
+                          .parts = ids,
+                          .n_parts = 3,
+                          .meta = has_cap(t, BE_CAP_MP_META_LATE) ? &meta : NULL};
     if (BE_SYNC(t->be, be_mp_commit, &c) != 0) {
         fail_msg("commit: %s", c.op.err.message);
     }
@@ -210,6 +214,7 @@ static void aborted(void **state)
 {
     struct target *t = target_of(state);
     require_cap(t, BE_CAP_MULTIPART, "upload in parts");
+    require_no_cap(t, BE_CAP_MP_NO_ABORT, "has uploads that end by themselves");
     const char *key = key_of(t, "mp/aborted");
     put(t, key, TEXT("before"));
     CLEANUP(mem_freep) char *id = begin(t, key, NULL);
@@ -253,6 +258,7 @@ static void unfinished_uploads(void **state)
 {
     struct target *t = target_of(state);
     require_cap(t, BE_CAP_MULTIPART, "upload in parts");
+    require_no_cap(t, BE_CAP_MP_NO_ABORT, "has uploads that are nothing but their parts");
     const char *a = key_of(t, "up/a"), *ab = key_of(t, "up/ab"), *below = key_of(t, "up/a/b");
     assert_int_equal(count_uploads(t, a, NULL, NULL), 0);
     CLEANUP(mem_freep) char *id1 = begin(t, a, NULL);
@@ -270,6 +276,55 @@ static void unfinished_uploads(void **state)
     abort_upload(t, ab, id3);
     abort_upload(t, below, id4);
     assert_int_equal(count_uploads(t, NULL, key_of(t, "up/"), NULL), 0);
+}
+
+/* BE_CAP_MP_NO_ABORT: what stands in for the two above. */
+static void uploads_of_parts(void **state)
+{
+    struct target *t = target_of(state);
+    require_cap(t, BE_CAP_MP_NO_ABORT, "have uploads that are nothing but their parts");
+    const char *a = key_of(t, "up/a b+%41"), *ab = key_of(t, "up/a b+%41b");
+    put(t, ab, TEXT("before"));
+    CLEANUP(mem_freep) char *id1 = begin(t, a, NULL);
+    CLEANUP(mem_freep) char *id2 = begin(t, a, NULL);
+    CLEANUP(mem_freep) char *id3 = begin(t, ab, NULL);
+    assert_string_not_equal(id1, id2);
+    assert_int_equal(count_uploads(t, a, NULL, NULL), 0);
+    struct be_part_id first, second, other;
+    send_part(t, a, id1, 1, "one", 3, &first);
+    send_part(t, a, id2, 1, "two!", 4, &second);
+    send_part(t, ab, id3, 1, "other", 5, &other);
+    assert_int_equal(count_uploads(t, a, NULL, id1), 2); /* of exactly this key */
+    assert_int_equal(count_uploads(t, a, NULL, id2), 2);
+    assert_int_equal(count_uploads(t, ab, NULL, id3), 1); /* of one that is there already */
+    assert_int_equal(count_uploads(t, NULL, key_of(t, "up/"), id2), 2); /* that one cannot be seen */
+
+    /* two uploads of one key do not mix */
+    struct be_parts p = {.op = {.key = a}, .upload_id = id2};
+    assert_int_equal(BE_SYNC(t->be, be_mp_parts, &p), 0);
+    assert_int_equal(p.n_parts, 1);
+    assert_int_equal(p.parts[0].size, 4);
+    assert_string_equal(p.parts[0].etag, second.etag);
+    free(p.parts);
+
+    /* nobody wants it any more; what is there is not touched, nor the other upload */
+    abort_upload(t, ab, id3);
+    expect_content(t, ab, "before", 6);
+    abort_upload(t, a, id1);
+    struct be_commit c = {.op = {.key = a}, .upload_id = id2, .parts = &second, .n_parts = 1};
+    assert_int_equal(BE_SYNC(t->be, be_mp_commit, &c), 0);
+    expect_content(t, a, "two!", 4);
+
+    /* the name was written: what waited for it is gone, and a commit of it says so */
+    struct be_parts gone = {.op = {.key = a}, .upload_id = id1};
+    assert_true(BE_SYNC(t->be, be_mp_parts, &gone) < 0);
+    expect_failure(&gone.op, ERR_ABSENT);
+    struct be_commit late = {.op = {.key = a}, .upload_id = id1, .parts = &first, .n_parts = 1};
+    assert_true(BE_SYNC(t->be, be_mp_commit, &late) < 0);
+    expect_failure(&late.op, ERR_ABSENT);
+    assert_int_equal(count_uploads(t, a, NULL, NULL), 0);
+    drop(t, a);
+    drop(t, ab);
 }
 
 static void copied_parts(void **state)
@@ -350,6 +405,7 @@ const struct contract_test tests_uploads[] = {
     {"parts that are too small", too_small_parts},
     {"an aborted upload", aborted},
     {"unfinished uploads", unfinished_uploads},
+    {"uploads that are nothing but their parts", uploads_of_parts},
     {"copied parts", copied_parts},
     {"a commit with conditions", conditional_commit},
     {0},

@@ -1,5 +1,5 @@
 /* Whole answers of a server: status, headers and body become results, or an error's class and
- * texts. First line: the site (digit: S3, another server of its kind, COS), the operation (letter
+ * texts. First line: the site (digit: S3, another server of its kind, COS, Azure), the operation (letter
  * from a), the status (digit, below), how many bytes came. Then the head, an empty line, the body.
  *
  * What holds: a success has what the contract of backend.h promises; a failure leaves no outputs,
@@ -18,8 +18,9 @@ static const char settings[] =
     "[aws]\nprovider=s3\nbucket=b\nregion=eu-west-1\naccessKeyId=i\naccessKeySecret=s\n"
     "[ceph]\nprovider=s3\nbucket=b\nendPoint=http://127.0.0.1:1\nhttps=off\n"
     "accessKeyId=i\naccessKeySecret=s\nlistVersion=1\n"
-    "[cos]\nprovider=cos\nbucket=b-1\nregion=ap-x\naccessKeyId=i\naccessKeySecret=s\n";
-#define SITES 3
+    "[cos]\nprovider=cos\nbucket=b-1\nregion=ap-x\naccessKeyId=i\naccessKeySecret=s\n"
+    "[azure]\nprovider=azure\nbucket=box\naccessKeyId=i\naccessKeySecret=YWFh\n";
+#define SITES 4
 static struct dialect_site *sites[SITES];
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
@@ -33,8 +34,10 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     ENSURE(conf_load(path, &c, &faults) == 0 && c->n_remotes == SITES);
     close(fd);
     for (size_t i = 0; i < SITES; i++) {
-        const struct be_dialect *d =
-            strcmp(c->remotes[i]->provider, "cos") == 0 ? &be_dialect_cos : &be_dialect_s3;
+        const char *provider = c->remotes[i]->provider;
+        const struct be_dialect *d = strcmp(provider, "cos") == 0     ? &be_dialect_cos
+                                     : strcmp(provider, "azure") == 0 ? &be_dialect_azure
+                                                                      : &be_dialect_s3;
         ENSURE(d->configure(c->remotes[i], &sites[i], &err) == 0);
     }
     conf_free(c);
@@ -234,15 +237,21 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         call.n_chosen = ARRAY_LEN(chosen);
         call.errs = errs;
     }
+    struct be_stat source = {.op = {.kind = BE_STAT, .key = "s"}};
+    if (kind == BE_COPY) {
+        call.src = site;
+        call.source = &source;
+    }
+    bool at_once = site->dialect->at_once && (kind == BE_MP_BEGIN || kind == BE_MP_ABORT);
     struct dialect_answer a = {.http_status = status,
                                .headers = &headers,
                                .body = buf_str(&body),
                                .body_len = body.len,
                                .body_got = MIN(got, 8u),
                                .signed_s = 1700000000};
-    if (status < 300) {
+    if (status < 300 && !at_once) { /* else there is no request that it could answer */
         parse(site, &call, &a, &o);
-    } else {
+    } else if (status >= 300) {
         struct errinfo err = {0};
         site->dialect->classify(site, &call, &a, &err);
         fuzz_told(&err);

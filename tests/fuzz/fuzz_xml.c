@@ -31,7 +31,7 @@ static int on_close(void *ctx, const char *path, const char *text, size_t n)
 
 static int read_document(const struct fuzz_in *in, size_t piece, struct seen *seen)
 {
-    static const struct xml_handler handler = {on_open, on_close};
+    static const struct xml_handler handler = {.open = on_open, .close = on_close};
     CLEANUP(xml_freep) struct xml_reader *x = xml_new(&handler, seen, 1 << 20);
     size_t left = fuzz_left(in);
     int err = 0;

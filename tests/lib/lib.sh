@@ -221,6 +221,13 @@ _start_store() {
     eval "$text"
 }
 
+# start_azure [option …]: Azurite. Sets AZURE_ENDPOINT AZURE_CONTAINER AZURE_ACCOUNT AZURE_KEY AZURE_SAS AZURE_LOG.
+start_azure() {
+    local text
+    text=$("$SERVERS_DIR/service" azure start "$T/azure" 0 "$@") || die "Azurite does not start"
+    eval "$text"
+}
+
 # need_rgw: sets RGW_… to the gateway which runs for all tests, or to one of our own.
 need_rgw() {
     if [ -z "${RGW_PORT:-}" ]; then
@@ -350,7 +357,7 @@ write_conf() {
     } >>"$CONF"
 }
 
-# conf_cos, conf_oss, conf_ks3 SECTION [key=value …]; conf_s3, conf_s3fast SECTION BUCKET […]; conf_local SECTION PATH […]. A later key overrides.
+# conf_cos, conf_oss, conf_ks3, conf_azure SECTION [key=value …]; conf_s3, conf_s3fast SECTION BUCKET […]; conf_local SECTION PATH […]. A later key overrides.
 conf_cos() { _conf_store COS cos "$@"; }
 conf_oss() { _conf_store OSS oss "$@"; }
 conf_ks3() { _conf_store KS3 ks3 "$@"; }
@@ -359,6 +366,12 @@ _conf_store() {
     shift 3
     _conf_merged "$name" "provider=$provider" "bucket=${!bucket}" "region=${!region}" "accessKeyId=${!id}" \
         "accessKeySecret=${!secret}" https=off "connectTo=127.0.0.1:${!port}" "$@"
+}
+conf_azure() {
+    local name=$1
+    shift
+    _conf_merged "$name" provider=azure "bucket=$AZURE_CONTAINER" "accessKeyId=$AZURE_ACCOUNT" "accessKeySecret=$AZURE_KEY" \
+        "endPoint=$AZURE_ENDPOINT" https=off "$@"
 }
 conf_s3() {
     local name=$1 bucket=$2

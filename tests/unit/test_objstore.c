@@ -40,7 +40,7 @@ static struct be *open_store_as(const char *provider, unsigned tries, const char
                             .encryption = nothing,
                             .signature = nothing,
                             .access_key_id = id,
-                            .access_key_secret = secret_new("SECRET"),
+                            .access_key_secret = secret_new("SECRETAB") /* Azure wants base64 */,
                             .request_try_count = tries,
                             .request_timeout_ms = 5000};
     kv_set(&c.defaults, "conditionalWrites", "on");
@@ -739,6 +739,118 @@ static void cos_speaks_its_own_dialect(void **state)
     be_close(c);
 }
 
+/* --- what Azure needs */
+
+static struct be *open_azure(unsigned tries)
+{
+    return open_store_as("azure", tries, "account", NULL);
+}
+
+/* Of a source with another type, so that it takes all the requests there are. */
+static struct be_copy copying(struct be *a, const struct kvlist *meta)
+{
+    ANSWER(.no_body = true, .body = "123", .headers = "ETag: \"0x1\"\r\nContent-Type: text/old\r\n");
+    return (struct be_copy){
+        .op = {.key = "to"}, .src = a, .src_key = "from", .src_etag = "0x1", .size = 3, .meta = meta};
+}
+
+static void a_copy_of_several_requests(void **state)
+{
+    (void)state;
+    struct be *a = open_azure(2);
+    CLEANUP(kv_fini) struct kvlist meta = {0};
+    kv_set(&meta, "content-type", "text/new");
+    kv_set(&meta, "meta-a", "1");
+    struct be_copy o = copying(a, &meta);
+    ANSWER(.status = 202, .headers = "ETag: \"0x2\"\r\n");
+    ANSWER(.status = 500); /* each is tried by itself */
+    ANSWER(.headers = "ETag: \"0x3\"\r\n");
+    ANSWER(.headers = "ETag: \"0x4\"\r\n");
+    assert_int_equal(BE_SYNC(a, be_copy, &o), 0);
+    assert_int_equal(peer_n_requests(peer), 5);
+    assert_head(0, "HEAD /account/bkt-1250000000/from HTTP/1.1\r\n");
+    assert_head(1, "PUT /account/bkt-1250000000/to HTTP/1.1\r\n");
+    assert_head(1, "x-ms-source-if-match: \"0x1\"\r\n");
+    assert_head(3, "PUT /account/bkt-1250000000/to?comp=properties HTTP/1.1\r\n");
+    assert_head(3, "if-match: \"0x2\"\r\n");
+    assert_head(4, "PUT /account/bkt-1250000000/to?comp=metadata HTTP/1.1\r\n");
+    assert_head(4, "if-match: \"0x3\"\r\n");
+    assert_string_equal(o.object.etag, "0x4");
+    assert_true(o.op.stray); /* the one that failed may have been done, and may be done late */
+    be_close(a);
+}
+
+/* The first request has made an object; what it is now somebody must look at. */
+static void a_copy_that_ends_between_requests(void **state)
+{
+    (void)state;
+    struct be *a = open_azure(1);
+    CLEANUP(kv_fini) struct kvlist meta = {0};
+    kv_set(&meta, "content-type", "text/new");
+    struct be_copy o = copying(a, &meta);
+    ANSWER(.status = 202, .headers = "ETag: \"0x2\"\r\n");
+    ANSWER(.status = 412, .body = ERROR("ConditionNotMet"));
+    (void)BE_SYNC(a, be_copy, &o);
+    assert_fails(&o.op, -ESTALE, ERR_PRECOND, true, 3);
+    /* before that it is as it was */
+    o = copying(a, &meta);
+    ANSWER(.status = 412, .body = ERROR("SourceConditionNotMet"));
+    (void)BE_SYNC(a, be_copy, &o);
+    assert_fails(&o.op, -ESTALE, ERR_PRECOND, false, 5);
+    /* nor was anything sent when the source is another version, or not there */
+    ANSWER(.no_body = true, .body = "123", .headers = "ETag: \"0x9\"\r\n");
+    (void)BE_SYNC(a, be_copy, &o);
+    assert_fails(&o.op, -ESTALE, ERR_PRECOND, false, 6);
+    ANSWER(.status = 404, .no_body = true);
+    (void)BE_SYNC(a, be_copy, &o);
+    assert_fails(&o.op, -ENOENT, ERR_ABSENT, false, 7);
+    be_close(a);
+}
+
+static void asks_about_the_upload_after_an_invalid_list(void **state)
+{
+    (void)state;
+    static const char invalid[] = ERROR("InvalidBlockList");
+    static const char none[] = "<BlockList><UncommittedBlocks/></BlockList>";
+    /* objmig-, the upload, part 1 and the MD5 of nothing, in base64 */
+    static const char some[] =
+        "<BlockList><UncommittedBlocks><Block><Name>b2JqbWlnLTY1NTM1ZjAwYTFiMmMzZDRlNWY2MDAwMDFkNDFkOGNkOThmMDBiMjA0ZTk4MD"
+        "A5OThlY2Y4NDI3ZQ==</Name><Size>1</Size></Block></UncommittedBlocks></BlockList>";
+    struct be *a = open_azure(1);
+    struct be_part_id part = {.number = 1, .size = 1, .etag = "d41d8cd98f00b204e9800998ecf8427e"};
+    struct be_commit c = {
+        .op = {.key = "k"}, .upload_id = "65535f00a1b2c3d4e5f6", .parts = &part, .n_parts = 1};
+    ANSWER(.status = 400, .body = invalid);
+    ANSWER(.body = some);
+    (void)BE_SYNC(a, be_mp_commit, &c);
+    assert_fails(&c.op, -EINVAL, ERR_INVALID, false, 2);
+    assert_head(1, "GET /account/bkt-1250000000/k?comp=blocklist&blocklisttype=uncommitted HTTP/1.1");
+    ANSWER(.status = 400, .body = invalid);
+    ANSWER(.body = none);
+    (void)BE_SYNC(a, be_mp_commit, &c);
+    assert_fails(&c.op, -ENOENT, ERR_ABSENT, true, 4); /* gone may mean committed */
+    ANSWER(.status = 400, .body = invalid);
+    ANSWER(.status = 500, .no_body = true);
+    (void)BE_SYNC(a, be_mp_commit, &c);
+    assert_fails(&c.op, -EINVAL, ERR_INVALID, true, 6);
+    be_close(a);
+}
+
+static void begins_and_aborts_without_a_request(void **state)
+{
+    (void)state;
+    struct be *a = open_azure(1);
+    struct be_mp one = {.op = {.key = "k"}}, two = {.op = {.key = "k"}};
+    assert_int_equal(BE_SYNC(a, be_mp_begin, &one), 0);
+    assert_int_equal(BE_SYNC(a, be_mp_begin, &two), 0);
+    assert_string_not_equal(one.upload_id, two.upload_id);
+    assert_int_equal(BE_SYNC(a, be_mp_abort, &one), 0);
+    assert_int_equal(peer_n_requests(peer), 0);
+    free(one.upload_id);
+    free(two.upload_id);
+    be_close(a);
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 int main(void)
@@ -773,6 +885,10 @@ int main(void)
         TEST(cancels),
         TEST(cancels_at_any_moment),
         TEST(cos_speaks_its_own_dialect),
+        TEST(a_copy_of_several_requests),
+        TEST(a_copy_that_ends_between_requests),
+        TEST(asks_about_the_upload_after_an_invalid_list),
+        TEST(begins_and_aborts_without_a_request),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

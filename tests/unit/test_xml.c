@@ -23,7 +23,7 @@ static int stop_close(void *ctx, const char *path, const char *text, size_t n)
     return strcmp(path, "a/stop") == 0 ? -ECANCELED : 0;
 }
 
-static const struct xml_handler tracer = {NULL, trace_close};
+static const struct xml_handler tracer = {.close = trace_close};
 
 /* Parses in steps of `step` bytes. */
 static int trace(const char *doc, size_t n, size_t step, struct buf *out)
@@ -171,7 +171,7 @@ static void bounds_the_whole(void **state)
 static void stops_when_told(void **state)
 {
     (void)state;
-    static const struct xml_handler h = {NULL, stop_close};
+    static const struct xml_handler h = {.close = stop_close};
     CLEANUP(xml_freep) struct xml_reader *x = xml_new(&h, NULL, 1000);
     assert_int_equal(xml_feed(x, "<a><b/><stop/><b/></a>", 22), -ECANCELED);
     assert_int_equal(xml_finish(x), -ECANCELED);

@@ -1,0 +1,666 @@
+/* Azure Blob Storage: settings, names, signatures (SharedKey, or a SAS that was given), errors. See
+ * dialect_azure.h for uploads and copies. */
+#include "dialect_azure.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "digest.h"
+#include "mem.h"
+#include "names.h"
+#include "sign.h"
+#include "xml.h"
+
+#define MIB (UINT64_C(1) << 20)
+#define MAX_CHARACTERS 1024
+#define MAX_SEGMENTS 254
+/* Of the SAS that lets the service read a copy's source; longer than any copy may take. */
+#define SOURCE_SAS_S 7200
+/* A clock that is off by more than this explains a refusal whose text does not. */
+#define SKEW_SUSPECT_S 60
+
+/* --- settings */
+
+const char *azure_tier(const char *s)
+{
+    static const char *const tiers[] = {"Hot", "Cool", "Cold", "Archive"};
+    if (s[0] == '\0' || strcasecmp(s, "STANDARD") == 0) {
+        return "";
+    }
+    for (size_t i = 0; i < ARRAY_LEN(tiers); i++) {
+        if (strcasecmp(s, tiers[i]) == 0) {
+            return tiers[i];
+        }
+    }
+    return NULL;
+}
+
+const char *azure_scope(const char *s)
+{
+    if (s[0] == '\0' || strcasecmp(s, "AES256") == 0) {
+        return "";
+    }
+    return strncasecmp(s, "scope:", 6) == 0 && s[6] != '\0' ? s + 6 : NULL;
+}
+
+static void azure_release(struct dialect_site *site)
+{
+    if (!site) {
+        return;
+    }
+    struct azure *z = (struct azure *)(void *)site;
+    free(z->account);
+    free(z->tier);
+    free(z->scope);
+    dialect_site_fini(site);
+    free(z);
+}
+
+/* endPoint = [http[s]://]HOST[:PORT][/PATH]: the emulator, and proxies, have the account as PATH. */
+static int azure_place(const struct conf_remote *conf, struct azure *z, struct errinfo *reterr)
+{
+    struct dialect_site *site = &z->site;
+    const char *endpoint = conf->endpoint ? conf->endpoint : "";
+    if (endpoint[0] == '\0') {
+        site->host = mem_printf("%s.blob.core.windows.net", z->account);
+        site->base = mem_printf("/%s", site->bucket);
+        site->service = mem_strdup(site->host);
+    } else {
+        const char *host = strstr(endpoint, "://") ? strstr(endpoint, "://") + 3 : endpoint;
+        const char *path = host + strcspn(host, "/");
+        struct conf_remote bare = *conf;
+        CLEANUP(mem_freep) char *without = mem_strndup(endpoint, (size_t)(path - endpoint));
+        bare.endpoint = without;
+        int err = dialect_endpoint(&bare, &site->host, reterr);
+        if (err < 0) {
+            return err;
+        }
+        size_t n = strlen(path);
+        while (n > 0 && path[n - 1] == '/') {
+            n--;
+        }
+        CLEANUP(mem_freep) char *lead = mem_strndup(path, n);
+        if (n == 0 && (conf->path_style || dialect_host_is_address(site->host))) {
+            free(lead);
+            lead = mem_printf("/%s", z->account);
+        }
+        for (const char *p = lead; *p; p++) {
+            if (!isalnum((unsigned char)*p) && !strchr("/-._", *p)) {
+                return err_set(reterr, ERR_INVALID, -EINVAL,
+                               "[%s] endPoint: '%.100s' has no usable path; write HOST/ACCOUNT",
+                               site->name, endpoint);
+            }
+        }
+        site->base = mem_printf("%s/%s", lead, site->bucket);
+        site->service = mem_printf("%s%s", site->host, lead);
+    }
+    site->identity = mem_printf("azure:%s/%s", site->service, site->bucket);
+    return 0;
+}
+
+static int check_settings(const struct conf_remote *conf, const struct azure *z,
+                          struct errinfo *reterr)
+{
+    const char *bucket = z->site.bucket, *name = z->site.name;
+    size_t n = strlen(bucket);
+    if (z->account[0] == '\0') {
+        return err_set(reterr, ERR_INVALID, -EINVAL,
+                       "[%s] accessKeyId: missing; name the storage account", name);
+    }
+    if (strspn(z->account, "abcdefghijklmnopqrstuvwxyz0123456789-") != strlen(z->account)) {
+        return err_set(reterr, ERR_INVALID, -EINVAL,
+                       "[%s] accessKeyId: '%.60s' is no storage account; lower-case letters and "
+                       "digits only",
+                       name, z->account);
+    }
+    if (n < 3 || n > 63 || strspn(bucket, "abcdefghijklmnopqrstuvwxyz0123456789-") != n) {
+        return err_set(reterr, ERR_INVALID, -EINVAL,
+                       "[%s] bucket: '%.100s' is no container name; 3 to 63 lower-case letters, "
+                       "digits and '-'",
+                       name, bucket);
+    }
+    if (!azure_tier(conf->storage_class ? conf->storage_class : "")) {
+        return err_set(reterr, ERR_INVALID, -EINVAL,
+                       "[%s] storageClass: '%.40s' is unknown; use Hot, Cool, Cold or Archive",
+                       name, conf->storage_class);
+    }
+    if (!azure_scope(conf->encryption ? conf->encryption : "")) {
+        return err_set(reterr, ERR_INVALID, -EINVAL,
+                       "[%s] encryptionType: '%.60s' is unknown; use AES256 or scope:NAME", name,
+                       conf->encryption);
+    }
+    return 0;
+}
+
+/* The account's key as bytes; the caller wipes it. */
+static int decode_key(const struct dialect_site *site, const struct secret *secret, uint8_t **ret,
+                      size_t *ret_n, struct errinfo *reterr)
+{
+    uint8_t *key = mem_zalloc(secret->len + 1);
+    size_t n = 0;
+    if (!base64_decode(secret->bytes, secret->len, key, &n) || n == 0) {
+        explicit_bzero(key, secret->len);
+        free(key);
+        return err_set(reterr, ERR_INVALID, -EINVAL,
+                       "[%s] accessKeySecret: is no account key, which is base64; copy it again",
+                       site->name);
+    }
+    *ret = key;
+    *ret_n = n;
+    return 0;
+}
+
+static int azure_configure(const struct conf_remote *conf, struct dialect_site **ret,
+                           struct errinfo *reterr)
+{
+    struct azure *z = mem_zalloc(sizeof(*z));
+    struct dialect_site *site = &z->site;
+    z->account = mem_strdup(conf->access_key_id ? conf->access_key_id : "");
+    int err = dialect_site_init(site, &be_dialect_azure, conf, reterr);
+    if (err == 0) {
+        err = check_settings(conf, z, reterr);
+    }
+    if (err == 0) {
+        err = azure_place(conf, z, reterr);
+    }
+    if (err == 0 && conf->access_key_secret && conf->access_key_secret->len > 0) {
+        uint8_t *key = NULL;
+        size_t n = 0;
+        err = decode_key(site, conf->access_key_secret, &key, &n, reterr);
+        if (key) {
+            explicit_bzero(key, n);
+        }
+        free(key);
+    }
+    if (err < 0) {
+        azure_release(site);
+        return err;
+    }
+    z->tier = mem_strdup(azure_tier(conf->storage_class ? conf->storage_class : ""));
+    if (conf->storage_class && strcasecmp(conf->storage_class, "Hot") == 0) {
+        free(z->tier);
+        z->tier = mem_strdup("Hot"); /* said aloud: the account's own may be another */
+    }
+    z->scope = mem_strdup(azure_scope(conf->encryption ? conf->encryption : ""));
+    site->caps = BE_CAP_IF_MATCH | BE_CAP_IF_ABSENT | BE_CAP_USER_META | BE_CAP_MULTIPART |
+                 BE_CAP_COPY | BE_CAP_LIST_STRONG | BE_CAP_MP_META_LATE | BE_CAP_MP_NO_ABORT;
+    /* Put Block From URL is not known to the emulator */
+    const char *part_copy = kv_get(&conf->defaults, "partCopy");
+    if (part_copy ? strcmp(part_copy, "on") == 0 : !dialect_host_is_address(site->host)) {
+        site->caps |= BE_CAP_PART_COPY;
+    }
+    site->copy_needs_source = true;
+    site->gone_upload_is_invalid = true;
+    site->limits = (struct be_limits){.max_object = 50000 * 4000 * MIB,
+                                      .max_put = 5000 * MIB,
+                                      .max_copy = 256 * MIB, /* what is copied while we wait */
+                                      .max_part = 4000 * MIB,
+                                      .max_parts = 50000,
+                                      .max_key = 4 * MAX_CHARACTERS, /* bytes; see key_fault */
+                                      .max_meta = 8192,
+                                      .list_page = 5000};
+    dialect_limits(&site->limits, conf);
+    *ret = site;
+    return 0;
+}
+
+static bool azure_can_copy(const struct dialect_site *dst, const struct dialect_site *src)
+{
+    /* within an account; the service reads the source with what we may read it with */
+    return strcmp(dst->service, src->service) == 0 && dialect_same_id(dst, src);
+}
+
+/* --- names */
+
+/* What the service (and what stands before it) would take for another name or refuse. */
+static const char *azure_key_fault(const struct dialect_site *site, const char *key)
+{
+    (void)site;
+    size_t characters = 0, segments = 1;
+    for (const unsigned char *p = (const unsigned char *)key; *p; p++) {
+        characters += (*p & 0xc0) != 0x80; /* as UTF-16 counts: */
+        characters += *p >= 0xf0;
+        segments += *p == '/';
+        if (*p == '\\') {
+            return "Azure takes a backslash for a slash";
+        }
+        if (*p < ' ' || *p == 0x7f) {
+            return "Azure takes no key with a control character";
+        }
+        if (*p == '.' && (p[1] == '/' || p[1] == '\0')) {
+            return "Azure drops a '.' at the end of a component of the key";
+        }
+    }
+    if (characters > MAX_CHARACTERS) {
+        return "Azure takes no key of more than 1024 characters";
+    }
+    if (segments > MAX_SEGMENTS) {
+        return "Azure takes no key of more than 254 components";
+    }
+    return names_is_utf8(key, strlen(key)) ? NULL : "Azure takes no key that is not UTF-8";
+}
+
+static bool is_hex(char c)
+{
+    return isdigit((unsigned char)c) || (c >= 'a' && c <= 'f');
+}
+
+/* A letter, or a digit that is not the first. */
+static bool stays(const char *name, size_t i)
+{
+    char c = (char)tolower((unsigned char)name[i]);
+    return (c >= 'a' && c <= 'z') || (isdigit((unsigned char)c) && i > 0);
+}
+
+int azure_name_encode(const char *name, struct buf *ret)
+{
+    size_t n = strlen(name);
+    bool reserved = strcasecmp(name, AZURE_EXPIRES) == 0;
+    int err = 0;
+    for (size_t i = 0; i < n && err == 0; i++) {
+        unsigned char c = (unsigned char)tolower((unsigned char)name[i]);
+        bool ambiguous = i + 2 < n && is_hex((char)tolower((unsigned char)name[i + 1])) &&
+                         is_hex((char)tolower((unsigned char)name[i + 2]));
+        if (stays(name, i) || (c == '_' && !ambiguous && !(reserved && i == 0))) {
+            err = buf_addc(ret, (char)c);
+        } else {
+            err = buf_addf(ret, "_%02x", c);
+        }
+    }
+    return err;
+}
+
+char *azure_name_decode(const char *name)
+{
+    CLEANUP(buf_fini) struct buf again = BUF_INIT;
+    CLEANUP(mem_freep) char *lower = mem_strdup(name);
+    char *plain = mem_zalloc(strlen(name) + 1), *to = plain;
+    for (char *p = lower; *p; p++) {
+        *p = (char)tolower((unsigned char)*p);
+    }
+    for (const char *p = lower; *p;) {
+        uint8_t c = 0;
+        char digits[3] = {p[0] == '_' ? p[1] : '\0', p[0] == '_' && p[1] ? p[2] : '\0', '\0'};
+        if (p[0] == '_' && hex_decode(digits, 1, &c) && c != 0) {
+            *to++ = (char)c;
+            p += 3;
+        } else {
+            *to++ = *p++;
+        }
+    }
+    if (azure_name_encode(plain, &again) < 0 || strcmp(buf_str(&again), lower) != 0) {
+        free(plain); /* not of our making */
+        return TAKE(lower);
+    }
+    return plain;
+}
+
+/* --- uploads, cursors */
+
+bool azure_block_id(const char *upload_id, unsigned number, const char *etag,
+                    char ret[AZURE_BLOCK_LEN + 1])
+{
+    if (!upload_id || strlen(upload_id) != AZURE_UPLOAD_LEN || strlen(etag) != AZURE_ETAG_LEN ||
+        number > 99999) {
+        return false;
+    }
+    snprintf(ret, AZURE_BLOCK_LEN + 1, "objmig-%.20s%05u%.32s", upload_id, number, etag);
+    return true;
+}
+
+bool azure_block_parse(const char *base64, char ret_upload[AZURE_UPLOAD_LEN + 1],
+                       struct be_part_id *ret)
+{
+    char id[AZURE_BLOCK_LEN + 4] = "", number[6];
+    size_t n = 0;
+    uint64_t value = 0;
+    if (strlen(base64) != BASE64_LEN(AZURE_BLOCK_LEN) ||
+        !base64_decode(base64, strlen(base64), id, &n) || n != AZURE_BLOCK_LEN ||
+        strncmp(id, "objmig-", 7) != 0 || strlen(id) != n) {
+        return false;
+    }
+    snprintf(ret_upload, AZURE_UPLOAD_LEN + 1, "%.20s", id + 7);
+    snprintf(number, sizeof(number), "%.5s", id + 7 + AZURE_UPLOAD_LEN);
+    if (strspn(ret_upload, "0123456789abcdef") != AZURE_UPLOAD_LEN || !dialect_u64(number, &value) ||
+        value == 0) {
+        return false;
+    }
+    ret->number = (unsigned)value;
+    return dialect_etag(id + 7 + AZURE_UPLOAD_LEN + 5, ret->etag);
+}
+
+void azure_part_etag(const struct be_part *op, char ret[AZURE_ETAG_LEN + 1])
+{
+    uint8_t md5[DIGEST_MD5_LEN];
+    if (!op->src) {
+        if (op->md5) {
+            memcpy(md5, op->md5, sizeof(md5));
+        } else {
+            digest_md5(op->data, op->len, md5);
+        }
+        hex_encode(md5, sizeof(md5), ret);
+        return;
+    }
+    char range[64];
+    struct digest_md5 d;
+    digest_md5_init(&d);
+    snprintf(range, sizeof(range), "%llu+%llu ", (unsigned long long)op->src_offset,
+             (unsigned long long)op->src_len);
+    digest_md5_update(&d, range, strlen(range));
+    digest_md5_update(&d, op->src_key, strlen(op->src_key) + 1);
+    digest_md5_update(&d, op->src_etag ? op->src_etag : "",
+                      op->src_etag ? strlen(op->src_etag) : 0);
+    digest_md5_final(&d, md5);
+    hex_encode(md5, sizeof(md5), ret);
+    ret[0] = 'x'; /* not to be taken for the MD5 of bytes */
+}
+
+static bool azure_at_once(const struct dialect_site *site, const struct dialect_call *call)
+{
+    (void)site;
+    if (call->kind == BE_MP_BEGIN) {
+        CONTAINER_OF(call->op, struct be_mp, op)->upload_id =
+            mem_printf("%08llx%012llx", (unsigned long long)call->begun_s & 0xffffffffu,
+                       (unsigned long long)(call->random >> 16));
+        return true;
+    }
+    /* what was sent vanishes after a week, or when the name is written: no request can do it */
+    return call->kind == BE_MP_ABORT;
+}
+
+char *azure_cursor(const char *after, size_t after_len, const char *marker)
+{
+    return mem_printf("%zu:%.*s%s", after_len, (int)after_len, after ? after : "", marker);
+}
+
+bool azure_cursor_parse(const char *cursor, const char **ret_after, size_t *ret_after_len,
+                        const char **ret_marker)
+{
+    char *colon = NULL;
+    unsigned long n = strtoul(cursor, &colon, 10);
+    if (colon == cursor || *colon != ':' || n > strlen(colon + 1)) {
+        return false;
+    }
+    *ret_after = colon + 1;
+    *ret_after_len = n;
+    *ret_marker = colon + 1 + n;
+    return true;
+}
+
+static char *word_decoded(const char *s)
+{
+    CLEANUP(buf_fini) struct buf plain = BUF_INIT;
+    if (url_decode(&plain, s, strcspn(s, " "), false) < 0) {
+        return mem_strdup("");
+    }
+    return mem_strdup(buf_str(&plain));
+}
+
+char *azure_state_marker(const char *state)
+{
+    return word_decoded(state);
+}
+
+char *azure_state_key(const char *state)
+{
+    const char *blank = strchr(state, ' ');
+    return blank ? word_decoded(blank + 1) : NULL;
+}
+
+char *azure_state_rest(const char *state)
+{
+    const char *first = strchr(state, ' '), *second = first ? strchr(first + 1, ' ') : NULL;
+    int marker = (int)strcspn(state, " ");
+    return marker > 0 || second ? mem_printf("%.*s%s", marker, state, second ? second : "") : NULL;
+}
+
+/* --- signature */
+
+/* Takes away what an earlier signature put into the query: all that build does not. */
+static void only_own_query(struct kvlist *query)
+{
+    static const char *const own[] = {"comp",    "restype",   "prefix",  "marker",       "delimiter",
+                                      "include", "maxresults", "blockid", "blocklisttype"};
+    for (size_t i = query->n; i > 0; i--) {
+        bool is_own = false;
+        for (size_t n = 0; n < ARRAY_LEN(own); n++) {
+            is_own = is_own || strcmp(query->items[i - 1].name, own[n]) == 0;
+        }
+        if (!is_own) {
+            kv_set(query, query->items[i - 1].name, NULL);
+        }
+    }
+}
+
+/* A SAS is the part of a URL after its '?'. */
+static int add_sas(const struct dialect_site *site, const struct secret *token,
+                   struct kvlist *query, struct errinfo *reterr)
+{
+    const char *p = token->bytes + (token->bytes[0] == '?');
+    bool has_sig = false;
+    for (; *p; p += strcspn(p, "&"), p += *p == '&') {
+        size_t n = strcspn(p, "&"), eq = strcspn(p, "=&");
+        CLEANUP(buf_fini) struct buf name = BUF_INIT;
+        CLEANUP(buf_fini) struct buf value = BUF_INIT;
+        if (n == 0) {
+            continue;
+        }
+        if (url_decode(&name, p, eq, false) < 0 ||
+            url_decode(&value, p + MIN(eq + 1, n), n - MIN(eq + 1, n), false) < 0) {
+            has_sig = false;
+            break;
+        }
+        has_sig = has_sig || strcmp(buf_str(&name), "sig") == 0;
+        kv_set(query, buf_str(&name), buf_str(&value));
+        explicit_bzero(value.data, value.len);
+    }
+    if (!has_sig) {
+        return err_set(reterr, ERR_INVALID, -EINVAL,
+                       "[%s] sasToken: is no SAS (sv=…&sig=…); copy it again", site->name);
+    }
+    return 0;
+}
+
+/* The query that lets whoever has it read one blob for a while. */
+static int source_query(const struct dialect_site *src, const char *key,
+                        const struct dialect_keys *keys, int64_t wall_s, struct kvlist *query,
+                        struct errinfo *reterr)
+{
+    if (!keys->secret) {
+        return add_sas(src, keys->token, query, reterr);
+    }
+    char iso[SIGN_DATE_SIZE], expiry[32];
+    sign_date_iso(wall_s + SOURCE_SAS_S, iso); /* YYYYMMDDTHHMMSSZ */
+    snprintf(expiry, sizeof(expiry), "%.4s-%.2s-%.5s:%.2s:%.3s", iso, iso + 4, iso + 6, iso + 11,
+             iso + 13);
+    kv_set(query, "sv", AZURE_VERSION);
+    kv_set(query, "se", expiry);
+    kv_set(query, "sr", "b");
+    kv_set(query, "sp", "r");
+    CLEANUP(mem_freep) char *resource =
+        mem_printf("/blob/%s/%s/%s", azure_of(src)->account, src->bucket, key);
+    CLEANUP(sign_out_fini) struct sign_out out = {0};
+    struct sign_key k = {.id = azure_of(src)->account};
+    uint8_t *secret = NULL;
+    int err = decode_key(src, keys->secret, &secret, &k.secret_len, reterr);
+    if (err < 0) {
+        return err;
+    }
+    k.secret = (const char *)secret;
+    err = sign_azure_sas(query, resource, &k, &out);
+    explicit_bzero(secret, k.secret_len);
+    free(secret);
+    if (err < 0) {
+        return err_set(reterr, ERR_LOCAL, err, "signature: no memory");
+    }
+    kv_set(query, "sig", out.signature);
+    return 0;
+}
+
+static int sign_source(const struct dialect_request *r, struct kvlist *headers, int64_t wall_s,
+                       struct errinfo *reterr)
+{
+    struct dialect_keys *keys = dialect_keys_get(r->src);
+    if (!keys) {
+        return 0;
+    }
+    const char *url = kv_get(headers, "x-ms-copy-source");
+    CLEANUP(kv_fini) struct kvlist query = {0};
+    CLEANUP(buf_fini) struct buf text = BUF_INIT;
+    int err = source_query(r->src, r->src_key, keys, wall_s, &query, reterr);
+    dialect_keys_put(keys);
+    if (err < 0) {
+        return err;
+    }
+    CLEANUP(mem_freep) char *bare = mem_strndup(url, strcspn(url, "?"));
+    err = kv_format(&query, &text); /* names need no encoding, values get it */
+    if (err < 0) {
+        return err_set(reterr, ERR_LOCAL, err, "signature: no memory");
+    }
+    CLEANUP(mem_freep) char *whole = mem_printf("%s?%s", bare, buf_str(&text));
+    kv_set(headers, "x-ms-copy-source", whole);
+    return 0;
+}
+
+static int azure_sign(const struct dialect_site *site, struct dialect_request *r, int64_t wall_s,
+                      struct errinfo *reterr)
+{
+    struct dialect_keys *keys = dialect_keys_get(site);
+    kv_set(&r->headers, "authorization", NULL);
+    only_own_query(&r->query);
+    if (!keys) {
+        return 0;
+    }
+    int err = r->src ? sign_source(r, &r->headers, wall_s, reterr) : 0;
+    if (err == 0 && !keys->secret) {
+        err = add_sas(site, keys->token, &r->query, reterr);
+    } else if (err == 0) {
+        char date[SIGN_DATE_SIZE];
+        sign_date_http(wall_s, date);
+        kv_set(&r->headers, "x-ms-date", date);
+        struct sign_req req = {r->method, buf_str(&r->path), &r->query, &r->headers};
+        struct sign_key key = {.id = azure_of(site)->account};
+        CLEANUP(sign_out_fini) struct sign_out out = {0};
+        uint8_t *secret = NULL;
+        err = decode_key(site, keys->secret, &secret, &key.secret_len, reterr);
+        if (err == 0) {
+            key.secret = (const char *)secret;
+            if (sign_azure(&req, &key, r->body_len, &out) < 0) {
+                err = err_set(reterr, ERR_LOCAL, -ENOMEM, "signature: no memory");
+            }
+            explicit_bzero(secret, key.secret_len);
+            free(secret);
+        }
+        if (err == 0) {
+            kv_set(&r->headers, "authorization", buf_str(&out.authorization));
+        }
+    }
+    dialect_keys_put(keys);
+    return err;
+}
+
+/* --- errors */
+
+/* Where the status alone says something else, or not enough. */
+static const struct {
+    const char *code;
+    enum err_class cls;
+    const char *instead; /* NULL: the service's own message */
+} codes[] = {
+    {"AuthenticationFailed", ERR_AUTH, NULL},
+    {"InvalidAuthenticationInfo", ERR_AUTH, NULL}, /* 400 */
+    {"AccountBeingCreated", ERR_TRANSIENT, NULL},
+    {"ContainerBeingDeleted", ERR_TRANSIENT, NULL},
+    {"PendingCopyOperation", ERR_TRANSIENT, NULL},
+    {"BlobArchived", ERR_ARCHIVED, "the object is archived (Archive): restore it first"},
+    {"BlobBeingRehydrated", ERR_ARCHIVED,
+     "the object is being restored from Archive: wait until that is done"},
+    {"ContainerNotFound", ERR_ABSENT, NULL},
+    {"Md5Mismatch", ERR_INTEGRITY, NULL},
+    {"InvalidMd5", ERR_INTEGRITY, NULL}, /* ours are well-formed, so it was damaged on the way */
+    {"ContainerDisabled", ERR_AUTH, NULL},
+    {"BlobImmutableDueToPolicy", ERR_INVALID, NULL}, /* 409, as the rest: no condition of ours */
+    {"SnapshotsPresent", ERR_INVALID, "the object has snapshots: delete those first"},
+    {"InvalidBlobType", ERR_INVALID, "the object is an append or page blob: delete it first"},
+    {"InvalidBlobOrBlock", ERR_INVALID,
+     "blocks of another program are waiting under this name: they vanish after a week, or when it is "
+     "written"},
+    {"LeaseIdMissing", ERR_INVALID, "the object is leased: break the lease first"}, /* 412 */
+    {"LeaseAlreadyPresent", ERR_INVALID, "the object is leased: break the lease first"},
+};
+
+static enum err_class class_of(const struct dialect_answer *a, const char *code, const char *detail,
+                               bool with_key, const char **ret_instead)
+{
+    int64_t date_s = dialect_http_date(kv_get(a->headers, "date")) / 1000000000;
+    int64_t off = date_s > 0 ? date_s - a->signed_s : 0;
+    bool says_date = strstr(detail, "date header") != NULL;
+    if (with_key && a->http_status == 403 && strcmp(code, "AuthenticationFailed") == 0 &&
+        (says_date || off > SKEW_SUSPECT_S || off < -SKEW_SUSPECT_S)) {
+        return ERR_SKEW;
+    }
+    for (size_t i = 0; i < ARRAY_LEN(codes); i++) {
+        if (strcmp(codes[i].code, code) == 0) {
+            *ret_instead = codes[i].instead;
+            return codes[i].cls;
+        }
+    }
+    return dialect_class_of_status(a->http_status);
+}
+
+static void azure_classify(const struct dialect_site *site, const struct dialect_call *call,
+                           const struct dialect_answer *a, struct errinfo *ret)
+{
+    struct xml_field f[] = {
+        {"Error/Code", NULL}, {"Error/Message", NULL}, {"Error/AuthenticationErrorDetail", NULL}};
+    (void)call;
+    if (a->body_len > 0) {
+        (void)xml_read(a->body, a->body_len, f, ARRAY_LEN(f), NULL);
+    }
+    const char *header = kv_get(a->headers, "x-ms-error-code"), *instead = NULL;
+    const char *code = f[0].value ? f[0].value : header ? header : "";
+    const char *detail = f[2].value ? f[2].value : "";
+    struct dialect_keys *keys = dialect_keys_get(site);
+    ret->http_status = a->http_status;
+    ret->retry_after_ms = dialect_retry_after(kv_get(a->headers, "retry-after"));
+    enum err_class cls = class_of(a, code, detail, keys && keys->secret, &instead);
+    dialect_keys_put(keys);
+    /* the name the floors above know a missing container by */
+    bool no_container = strcmp(code, "ContainerNotFound") == 0;
+    dialect_text(ret->code, sizeof(ret->code), no_container ? "NoSuchBucket" : code);
+    dialect_text(ret->request_id, sizeof(ret->request_id), kv_get(a->headers, "x-ms-request-id"));
+    if (instead) {
+        err_set(ret, cls, 0, "%s", instead);
+    } else if (detail[0] != '\0') {
+        err_set(ret, cls, 0, "%s", detail);
+    } else if (f[1].value && f[1].value[0] != '\0') {
+        /* more lines say the request's id and time */
+        err_set(ret, cls, 0, "%.*s", (int)strcspn(f[1].value, "\r\n"), f[1].value);
+    } else if (code[0] != '\0') {
+        err_set(ret, cls, 0, "the server gives no reason");
+    } else {
+        err_set(ret, cls, 0, "status %d without explanation", a->http_status);
+    }
+    xml_fields_fini(f, ARRAY_LEN(f));
+}
+
+const struct be_dialect be_dialect_azure = {
+    .name = "azure",
+    .token_alone = true,
+    .configure = azure_configure,
+    .release = azure_release,
+    .can_copy = azure_can_copy,
+    .key_fault = azure_key_fault,
+    .at_once = azure_at_once,
+    .build = azure_build,
+    .sign = azure_sign,
+    .parse = azure_parse,
+    .classify = azure_classify,
+    .stream_new = azure_stream_new,
+    .stream_feed = azure_stream_feed,
+    .stream_free = azure_stream_free,
+};
