@@ -42,7 +42,8 @@ struct s3like {
     bool removed_listed;   /* a batch removal reports what it removed, and nothing of what it could
                               not */
     bool skew_unsaid;      /* a clock far off is also refused as AccessDenied or InvalidArgument */
-    bool meta_names_plain; /* names of user metadata have letters, digits and '-' only */
+    bool meta_names_plain; /* names of user metadata have letters, digits and '-' only: others are
+                              encoded */
     /* owned */
     char *region;             /* in signatures */
     char *copy_host;          /* NULL: copy sources are "/bucket/key"; else "copy_host/key" */
