@@ -1,5 +1,5 @@
 /* Whole answers of a server: status, headers and body become results, or an error's class and
- * texts. First line: the site (digit: S3, another server of its kind, COS), the operation (letter
+ * texts. First line: the site (digit: S3, another server of its kind, COS, OSS, KS3), the operation (letter
  * from a), the status (digit, below), how many bytes came. Then the head, an empty line, the body.
  *
  * What holds: a success has what the contract of backend.h promises; a failure leaves no outputs,
@@ -18,8 +18,12 @@ static const char settings[] =
     "[aws]\nprovider=s3\nbucket=b\nregion=eu-west-1\naccessKeyId=i\naccessKeySecret=s\n"
     "[ceph]\nprovider=s3\nbucket=b\nendPoint=http://127.0.0.1:1\nhttps=off\n"
     "accessKeyId=i\naccessKeySecret=s\nlistVersion=1\n"
-    "[cos]\nprovider=cos\nbucket=b-1\nregion=ap-x\naccessKeyId=i\naccessKeySecret=s\n";
-#define SITES 3
+    "[cos]\nprovider=cos\nbucket=b-1\nregion=ap-x\naccessKeyId=i\naccessKeySecret=s\n"
+    "[oss]\nprovider=oss\nbucket=b\nregion=cn-x\naccessKeyId=i\naccessKeySecret=s\n"
+    "[ks3]\nprovider=ks3\nbucket=b\nregion=cn-x\naccessKeyId=i\naccessKeySecret=s\n";
+static const struct be_dialect *const dialects[] = {&be_dialect_s3, &be_dialect_s3, &be_dialect_cos,
+                                                    &be_dialect_oss, &be_dialect_ks3};
+#define SITES ARRAY_LEN(dialects)
 static struct dialect_site *sites[SITES];
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
@@ -33,9 +37,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     ENSURE(conf_load(path, &c, &faults) == 0 && c->n_remotes == SITES);
     close(fd);
     for (size_t i = 0; i < SITES; i++) {
-        const struct be_dialect *d =
-            strcmp(c->remotes[i]->provider, "cos") == 0 ? &be_dialect_cos : &be_dialect_s3;
-        ENSURE(d->configure(c->remotes[i], &sites[i], &err) == 0);
+        ENSURE(dialects[i]->configure(c->remotes[i], &sites[i], &err) == 0);
     }
     conf_free(c);
     return 0;
