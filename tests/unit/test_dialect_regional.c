@@ -154,8 +154,7 @@ static void signs(void **state)
     (void)state;
     struct dialect_site *sites[] = {alibaba(), kingsoft(""), kingsoft("v4")};
     static const char *const begins[] = {
-        "OSS4-HMAC-SHA256 Credential=AKID/20231114/cn-hangzhou/oss/aliyun_v4_request,"
-        "AdditionalHeaders=host,Signature=",
+        "OSS4-HMAC-SHA256 Credential=AKID/20231114/cn-hangzhou/oss/aliyun_v4_request,AdditionalHeaders=host,",
         "KSS AKID:", "AWS4-HMAC-SHA256 Credential=AKID/20231114/BEIJING/s3/aws4_request, "};
     for (size_t i = 0; i < ARRAY_LEN(sites); i++) {
         CLEANUP(dialect_request_fini) struct dialect_request r = {0};
