@@ -53,6 +53,8 @@ _provider_refused() {
     is "$what: one line" "$(wc -l <<<"$said")" 1
     matches "$what: names it" "$said" "r\b.*($want)"
     nok "$what: the secret is not shown" grep -q wrongSecret <<<"$said"
+    said=$(timeout 100 objmig doctor --config "$CONF" --cache "$CACHE" r 2>&1)
+    matches "$what: the doctor finds it" "$(grep -E '^FAIL' <<<"$said")" "($want)"
     CONF=$conf
 }
 
