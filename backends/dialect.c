@@ -590,6 +590,37 @@ char *dialect_meta_decode(const char *value)
     return mem_strdup(value);
 }
 
+int dialect_meta_name_encode(const char *name, struct buf *ret)
+{
+    int err = 0;
+    for (const char *p = name; *p && err == 0; p++) {
+        bool plain = isalnum((unsigned char)*p) || (*p == '-' && p[1] != '-');
+        err = plain ? buf_addc(ret, *p) : buf_addf(ret, "--%02x", (unsigned char)*p);
+    }
+    return err;
+}
+
+char *dialect_meta_name_decode(const char *name)
+{
+    CLEANUP(mem_freep) char *plain = mem_zalloc(strlen(name) + 1);
+    CLEANUP(buf_fini) struct buf again = BUF_INIT;
+    char *o = plain;
+    for (const char *p = name; *p; o++) {
+        char digits[3] = "";
+        if (p[0] == '-' && p[1] == '-' && p[2] != '\0') {
+            memcpy(digits, p + 2, 2);
+        }
+        if (hex_decode(digits, 1, o)) {
+            p += 4;
+        } else {
+            *o = *p++;
+        }
+    }
+    bool ours = strlen(plain) == (size_t)(o - plain) &&
+                dialect_meta_name_encode(plain, &again) == 0 && strcmp(buf_str(&again), name) == 0;
+    return ours ? TAKE(plain) : mem_strdup(name);
+}
+
 bool dialect_header_name_ok(const char *name)
 {
     for (const char *p = name; *p; p++) {

@@ -243,6 +243,10 @@ int dialect_read_size(const struct dialect_answer *a, const struct be_read *op, 
  * so foreign values are shown as they are. */
 int dialect_meta_encode(const char *value, struct buf *ret);
 char *dialect_meta_decode(const char *value);
+/* Names of user metadata for a provider that takes letters, digits and '-' only: any other byte, and
+ * a '-' before another one, is written as "--" and two hexadecimal digits. Decoding as above. */
+int dialect_meta_name_encode(const char *name, struct buf *ret);
+char *dialect_meta_name_decode(const char *name);
 bool dialect_header_name_ok(const char *name);   /* a token of RFC 9110 */
 bool dialect_header_value_ok(const char *value); /* no control characters */
 

@@ -8,7 +8,6 @@
 #include "mem.h"
 #include "names.h"
 
-#define GIB (UINT64_C(1) << 30)
 /* Signatures begin in the past, for clocks that are slightly ahead of COS's, and end soon. */
 #define SIGN_BEFORE_S 60
 #define SIGN_AFTER_S 1800
@@ -118,16 +117,8 @@ static int cos_configure(const struct conf_remote *conf, struct dialect_site **r
      * buckets. */
     site->caps = BE_CAP_USER_META | BE_CAP_MULTIPART | BE_CAP_COPY | BE_CAP_PART_COPY |
                  BE_CAP_REMOVE_MANY | BE_CAP_LIST_STRONG | BE_CAP_CRC64;
-    site->limits = (struct be_limits){.max_object = 10000 * 5 * GIB,
-                                      .max_put = 5 * GIB,
-                                      .max_copy = 5 * GIB,
-                                      .min_part = 1u << 20,
-                                      .max_part = 5 * GIB,
-                                      .max_parts = 10000,
-                                      .max_key = 850,
-                                      .max_meta = 2048,
-                                      .list_page = 1000,
-                                      .batch = 1000};
+    site->limits.min_part = 1u << 20;
+    site->limits.max_key = 850;
     dialect_limits(&site->limits, conf);
     *ret = site;
     return 0;

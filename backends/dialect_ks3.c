@@ -8,8 +8,6 @@
 #include "mem.h"
 #include "names.h"
 
-#define GIB (UINT64_C(1) << 30)
-
 static const struct s3like_code ks3_codes[] = {
     {"InvalidDigest", ERR_INTEGRITY}, /* ours are well-formed, so it was damaged on the way */
     {NULL, ERR_NONE},
@@ -80,16 +78,7 @@ static int ks3_configure(const struct conf_remote *conf, struct dialect_site **r
     site->caps = BE_CAP_USER_META | BE_CAP_MULTIPART | BE_CAP_COPY | BE_CAP_PART_COPY |
                  BE_CAP_REMOVE_MANY | BE_CAP_LIST_STRONG | BE_CAP_CRC64;
     site->caps |= dialect_option_on(conf, "conditionalWrites", true) ? BE_CAP_IF_ABSENT : 0;
-    site->limits = (struct be_limits){.max_object = 10000 * 5 * GIB,
-                                      .max_put = 5 * GIB,
-                                      .max_copy = 5 * GIB,
-                                      .min_part = 5u << 20, /* 100 KB, but not in every account */
-                                      .max_part = 5 * GIB,
-                                      .max_parts = 10000,
-                                      .max_key = 1024,
-                                      .max_meta = 2048,
-                                      .list_page = 1000,
-                                      .batch = 1000};
+    /* parts of 100 KB are taken too, but not in every account: minPartSize is for those */
     dialect_limits(&site->limits, conf);
     *ret = site;
     return 0;

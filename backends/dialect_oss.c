@@ -122,16 +122,10 @@ static int oss_configure(const struct conf_remote *conf, struct dialect_site **r
                  BE_CAP_REMOVE_MANY | BE_CAP_LIST_STRONG | BE_CAP_CRC64;
     /* buckets with versioning ignore it: conditionalWrites = off is for them */
     site->caps |= dialect_option_on(conf, "conditionalWrites", true) ? BE_CAP_IF_ABSENT : 0;
-    site->limits = (struct be_limits){.max_object = 10000 * 5 * GIB,
-                                      .max_put = 5 * GIB,
-                                      .max_copy = GIB, /* advised; within a bucket it takes more */
-                                      .min_part = 100u << 10,
-                                      .max_part = 5 * GIB,
-                                      .max_parts = 10000,
-                                      .max_key = 1023,
-                                      .max_meta = 8192,
-                                      .list_page = 1000,
-                                      .batch = 1000};
+    site->limits.max_copy = GIB; /* advised; within a bucket it takes more */
+    site->limits.min_part = 100u << 10;
+    site->limits.max_key = 1023;
+    site->limits.max_meta = 8192;
     dialect_limits(&site->limits, conf);
     *ret = site;
     return 0;

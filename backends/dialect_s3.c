@@ -197,16 +197,8 @@ static int s3_configure(const struct conf_remote *conf, struct dialect_site **re
     if (dialect_option_on(conf, "conditionalWrites", f->traits & CONDITIONS)) {
         site->caps |= BE_CAP_IF_MATCH | BE_CAP_IF_ABSENT;
     }
-    site->limits = (struct be_limits){.max_object = f->max_object,
-                                      .max_put = 5 * GIB,
-                                      .max_copy = f->max_copy,
-                                      .min_part = 5u << 20,
-                                      .max_part = 5 * GIB,
-                                      .max_parts = 10000,
-                                      .max_key = 1024,
-                                      .max_meta = 2048,
-                                      .list_page = 1000,
-                                      .batch = 1000};
+    site->limits.max_object = f->max_object;
+    site->limits.max_copy = f->max_copy;
     dialect_limits(&site->limits, conf);
     *ret = site;
     return 0;

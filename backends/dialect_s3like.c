@@ -265,7 +265,9 @@ static void meta_of(const struct s3like *s, const struct kvlist *h, struct kvlis
             for (char *p = lower; *p; p++) {
                 *p = (char)tolower((unsigned char)*p);
             }
-            kv_set(meta, lower, value);
+            CLEANUP(mem_freep) char *plain =
+                s->meta_names_plain ? dialect_meta_name_decode(lower) : TAKE(lower);
+            kv_set(meta, plain, value);
         }
     }
     dialect_meta_standard(h, meta);

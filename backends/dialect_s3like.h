@@ -42,7 +42,8 @@ struct s3like {
     bool removed_listed;   /* a batch removal reports what it removed, and nothing of what it could
                               not */
     bool skew_unsaid;      /* a clock far off is also refused as AccessDenied or InvalidArgument */
-    bool meta_names_plain; /* names of user metadata have letters, digits and '-' only */
+    bool meta_names_plain; /* names of user metadata have letters, digits and '-' only: others are
+                              encoded */
     /* owned */
     char *region;             /* in signatures */
     char *copy_host;          /* NULL: copy sources are "/bucket/key"; else "copy_host/key" */
@@ -52,8 +53,8 @@ struct s3like {
 
 /* s3like_site.c: */
 
-/* The site's common part, and the settings all of the family have. vendor, encryption and classes
- * are set. */
+/* The site's common part, the limits most of the family have, and the settings all have. vendor,
+ * encryption and classes are set. */
 int s3like_begin(struct s3like *s, const struct be_dialect *d, const struct conf_remote *conf,
                  struct errinfo *reterr);
 /* signatureVersion: the first of the two names, when it is not given, or the second. */

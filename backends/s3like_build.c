@@ -10,7 +10,6 @@
 #include "s3xml.h"
 #include "xml.h"
 
-#define PLAIN "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-"
 
 /* "x-amz-" + name; the result is the caller's buffer, emptied first. */
 static const char *vendor_name(const struct s3like *s, const char *name, char ret[128])
@@ -38,19 +37,17 @@ static int add_user_meta(const struct s3like *s, const struct kv *m, struct kvli
         return err_set(reterr, ERR_INVALID, -EINVAL, "metadata name '%.60s' cannot be a header's",
                        name);
     }
-    if (s->meta_names_plain && strspn(name, PLAIN) != strlen(name)) {
-        return err_set(reterr, ERR_INVALID, -EINVAL,
-                       "metadata name '%.60s': %s takes letters, digits and '-' only", name,
-                       s->site.name);
+    int err = buf_addf(&header, "%smeta-", s->vendor);
+    if (err == 0) {
+        err = s->meta_names_plain ? dialect_meta_name_encode(name, &header) : buf_adds(&header, name);
     }
-    int err = buf_addf(&header, "%smeta-%s", s->vendor, name);
     if (err == 0) {
         err = dialect_meta_encode(m->value, &value);
     }
     if (err < 0) {
         return err_set(reterr, ERR_LOCAL, err, "metadata: no memory");
     }
-    *bytes += strlen(name) + value.len;
+    *bytes += header.len - strlen(s->vendor) - strlen("meta-") + value.len;
     kv_set(headers, buf_str(&header), buf_str(&value));
     return 0;
 }

@@ -9,6 +9,8 @@
 #include "digest.h"
 #include "mem.h"
 
+#define GIB (UINT64_C(1) << 30)
+
 /* Whether two spellings of a storage class are one: "Cold-Archive", "COLD_ARCHIVE", "ColdArchive". */
 static bool same_class(const char *a, const char *b)
 {
@@ -60,6 +62,16 @@ int s3like_begin(struct s3like *s, const struct be_dialect *d, const struct conf
 {
     s->storage_class = s3like_storage_class(s, conf->storage_class);
     s->encryption_default = mem_strdup(conf->encryption ? conf->encryption : "");
+    s->site.limits = (struct be_limits){.max_object = 10000 * 5 * GIB,
+                                        .max_put = 5 * GIB,
+                                        .max_copy = 5 * GIB,
+                                        .min_part = 5u << 20,
+                                        .max_part = 5 * GIB,
+                                        .max_parts = 10000,
+                                        .max_key = 1024,
+                                        .max_meta = 2048,
+                                        .list_page = 1000,
+                                        .batch = 1000};
     int err = dialect_site_init(&s->site, d, conf, reterr);
     if (err == 0 && s->encryption_default[0] != '\0') {
         CLEANUP(kv_fini) struct kvlist tried = {0};

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "dialect.h"
 #include "mem.h"
@@ -161,7 +162,7 @@ static int contents_close(struct s3xml_list *l, const char *name, const char *te
     } else if (strcmp(name, "LastModified") == 0) {
         /* whole seconds, as the Last-Modified header of the same object says it */
         l->row.object.mtime_ns = dialect_iso_date(text) / 1000000000 * 1000000000;
-    } else if (strcmp(name, "StorageClass") == 0 && strcmp(text, "STANDARD") != 0 &&
+    } else if (strcmp(name, "StorageClass") == 0 && strcasecmp(text, "STANDARD") != 0 &&
                n < sizeof(l->row.object.storage_class)) {
         memcpy(l->row.object.storage_class, text, n + 1);
     }

@@ -46,7 +46,7 @@ static const char *const v2_subresources[] = {"acl",
                                               NULL};
 const struct sign_v2_scheme sign_v2_aws = {"AWS", "x-amz-", "x-amz-date", v2_subresources, false};
 
-/* Of the lists of OSS and KS3, which are longer, what these dialects or a presigned URL can ask for. */
+/* Of the lists of OSS and KS3, which are longer and differ where neither is ever asked for it. */
 static const char *const oss_subresources[] = {"acl",
                                                "append",
                                                "continuation-token",
@@ -77,31 +77,7 @@ static const char *const oss_subresources[] = {"acl",
                                                NULL};
 const struct sign_v2_scheme sign_v2_oss = {"OSS", "x-oss-", "x-oss-date", oss_subresources, true};
 
-static const char *const kss_subresources[] = {"acl",
-                                               "append",
-                                               "delete",
-                                               "encryption",
-                                               "location",
-                                               "partNumber",
-                                               "policy",
-                                               "position",
-                                               "response-cache-control",
-                                               "response-content-disposition",
-                                               "response-content-encoding",
-                                               "response-content-language",
-                                               "response-content-type",
-                                               "response-expires",
-                                               "restore",
-                                               "security-token",
-                                               "symlink",
-                                               "tagging",
-                                               "uploadId",
-                                               "uploads",
-                                               "versionId",
-                                               "versioning",
-                                               "versions",
-                                               NULL};
-const struct sign_v2_scheme sign_v2_kss = {"KSS", "x-kss-", "x-kss-date", kss_subresources, false};
+const struct sign_v2_scheme sign_v2_kss = {"KSS", "x-kss-", "x-kss-date", oss_subresources, false};
 
 void sign_out_fini(struct sign_out *o)
 {

@@ -1,5 +1,5 @@
 /* Whole answers of a server: status, headers and body become results, or an error's class and
- * texts. First line: the site (digit: S3, another server of its kind, COS, Azure), the operation (letter
+ * texts. First line: the site (digit: S3, another server of its kind, COS, OSS, KS3, Azure), the operation (letter
  * from a), the status (digit, below), how many bytes came. Then the head, an empty line, the body.
  *
  * What holds: a success has what the contract of backend.h promises; a failure leaves no outputs,
@@ -19,8 +19,13 @@ static const char settings[] =
     "[ceph]\nprovider=s3\nbucket=b\nendPoint=http://127.0.0.1:1\nhttps=off\n"
     "accessKeyId=i\naccessKeySecret=s\nlistVersion=1\n"
     "[cos]\nprovider=cos\nbucket=b-1\nregion=ap-x\naccessKeyId=i\naccessKeySecret=s\n"
+    "[oss]\nprovider=oss\nbucket=b\nregion=cn-x\naccessKeyId=i\naccessKeySecret=s\n"
+    "[ks3]\nprovider=ks3\nbucket=b\nregion=cn-x\naccessKeyId=i\naccessKeySecret=s\n"
     "[azure]\nprovider=azure\nbucket=box\naccessKeyId=i\naccessKeySecret=YWFh\n";
-#define SITES 4
+static const struct be_dialect *const dialects[] = {&be_dialect_s3,  &be_dialect_s3,
+                                                    &be_dialect_cos, &be_dialect_oss,
+                                                    &be_dialect_ks3, &be_dialect_azure};
+#define SITES ARRAY_LEN(dialects)
 static struct dialect_site *sites[SITES];
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
@@ -34,11 +39,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     ENSURE(conf_load(path, &c, &faults) == 0 && c->n_remotes == SITES);
     close(fd);
     for (size_t i = 0; i < SITES; i++) {
-        const char *provider = c->remotes[i]->provider;
-        const struct be_dialect *d = strcmp(provider, "cos") == 0     ? &be_dialect_cos
-                                     : strcmp(provider, "azure") == 0 ? &be_dialect_azure
-                                                                      : &be_dialect_s3;
-        ENSURE(d->configure(c->remotes[i], &sites[i], &err) == 0);
+        ENSURE(dialects[i]->configure(c->remotes[i], &sites[i], &err) == 0);
     }
     conf_free(c);
     return 0;

@@ -466,8 +466,7 @@ static void test_ossutil_file(void **state)
     static const char *const texts[] = {
         "[Credentials]\nlanguage=EN\nendpoint=e\naccessKeyID=fileid\naccessKeySecret=filesecret\n",
         "[default]\naccessKeyId = fileid\naccessKeySecret = filesecret\nregion = r\n",
-        "[Credentials]\naccessKeyID=half\n[default]\naccessKeyID=fileid\n"
-        "accessKeySecret=filesecret\n",
+        "[Credentials]\naccessKeyID=half\n[default]\naccessKeyID=fileid\naccessKeySecret=filesecret\n",
     };
     CLEANUP(mem_freep) char *path = mem_printf("%s/.ossutilconfig", dir);
     for (size_t i = 0; i < ARRAY_LEN(texts); i++) {

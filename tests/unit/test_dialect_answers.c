@@ -1,29 +1,6 @@
 /* The S3 and COS dialects, inwards: answers to results and error classes; and the helpers. */
 #include "dialect_sites.h"
 
-static struct errinfo classify(const struct dialect_site *s, int status, const char *body,
-                               const char *header, const char *value)
-{
-    CLEANUP(kv_fini) struct kvlist headers = {0};
-    struct be_stat o = {.op = {.key = "k"}};
-    struct dialect_call call = {.kind = BE_STAT, .op = &o.op};
-    if (header) {
-        kv_set(&headers, header, value);
-    }
-    struct dialect_answer a = {.http_status = status,
-                               .headers = &headers,
-                               .body = body,
-                               .body_len = strlen(body),
-                               .signed_s = 1700000000};
-    struct errinfo err = {0};
-    s->dialect->classify(s, &call, &a, &err);
-    assert_int_equal(err.http_status, status);
-    assert_true(err.cls != ERR_NONE && err.message[0] != '\0');
-    return err;
-}
-
-#define ERROR(code, more) "<Error><Code>" code "</Code>" more "</Error>"
-
 static void classifies(void **state)
 {
     (void)state;
@@ -125,37 +102,6 @@ static void explains_regions_and_clocks(void **state)
     assert_string_equal(e.message, "two lines ");
     be_dialect_s3.release(a);
     be_dialect_cos.release(c);
-}
-
-struct answer {
-    struct kvlist headers;
-    struct dialect_page page;
-    struct errinfo err;
-};
-
-static void answer_fini(struct answer *a)
-{
-    kv_fini(&a->headers);
-    dialect_page_fini(&a->page);
-}
-
-static int parse(const struct dialect_site *s, enum be_kind kind, struct be_op *op, int status,
-                 const char *body, uint64_t got, struct answer *ans)
-{
-    static const size_t all[] = {0, 1, 2};
-    static struct errinfo errs[3];
-    struct dialect_call call = {.kind = kind, .op = op, .chosen = all, .n_chosen = 3, .errs = errs};
-    struct dialect_answer a = {.http_status = status,
-                               .headers = &ans->headers,
-                               .body = body,
-                               .body_len = strlen(body),
-                               .body_got = got};
-    memset(errs, 0, sizeof(errs));
-    int rc = s->dialect->parse(s, &call, &a, &ans->page, &ans->err);
-    if (kind == BE_REMOVE_MANY && rc == 0) {
-        ans->err = errs[1];
-    }
-    return rc;
 }
 
 #define MD5 "0123456789abcdef0123456789abcdef"
