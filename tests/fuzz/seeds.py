@@ -105,6 +105,11 @@ def answers():
     yield 'commit', '2j00\n\n<CompleteMultipartUploadResult><ETag>"x-2"</ETag><CRC64>7</CRC64></CompleteMultipartUploadResult>'
     yield 'parts', '0l00\n\n' + xml_list('<Part><PartNumber>1</PartNumber><ETag>"a"</ETag><Size>5</Size></Part>', '', 'ListPartsResult')
     yield 'uploads', '0m00\n\n' + xml_list('<Upload><Key>k</Key><UploadId>u</UploadId></Upload>', '', 'ListMultipartUploadsResult')
+    yield 'stat-oss', '3a00\n' + head + 'x-oss-meta-xattr-user--2ex: y\nx-oss-storage-class: Standard\nx-oss-object-type: Normal\n\n'
+    yield 'head-error-oss', '3a60\nx-oss-err: PEVycm9yPjxDb2RlPk5vU3VjaEtleTwvQ29kZT48L0Vycm9yPg==\n\n'
+    yield 'many-oss', '3g00\n\n' + xml_list('<Deleted><Key>k&amp;</Key></Deleted>', '', 'DeleteResult')
+    yield 'endpoint-oss', '3a50\n\n' + error('AccessDenied', '<Endpoint>oss-cn-y.aliyuncs.com</Endpoint>')
+    yield 'write-ks3', '4c00\n' + head + 'x-kss-checksum-crc64ecma: 7\n\n'
     yield 'throttled', '0a90\nRetry-After: 7\n\n' + error('SlowDown')
     yield 'region', '0a40\nx-amz-bucket-region: eu-north-1\n\n' + error('AuthorizationHeaderMalformed', '<Region>us-west-2</Region>')
     yield 'redirect', '0a30\n\n' + error('PermanentRedirect', '<Endpoint>b.example.com</Endpoint>')
