@@ -202,9 +202,9 @@ static void test_faults(void **state)
         {"[a/b]\nprovider=memory\n", ":1: [a/b] a name must not contain"},
         {"[a:b]\nprovider=memory\n", ":1: [a:b] a name must not contain"},
         {"[a]\nprovider=memory\n[a]\nprovider=memory\n", ":3: [a] already at line 1"},
-        {"[a]\n", ":1: [a] provider: missing; add provider = one of local, s3, cos\n"},
+        {"[a]\n", ":1: [a] provider: missing; add provider = one of local, s3, cos, http\n"},
         {"[a]\nprovider=oss\n",
-         ":2: [a] provider: \"oss\" is unknown; write one of local, s3, cos\n"},
+         ":2: [a] provider: \"oss\" is unknown; write one of local, s3, cos, http\n"},
         {"[a]\nprovider=memory\nnonsense\n", ":3: [a] not a \"key = value\" line"},
         {"[a]\nprovider=memory\nnonsense", ":3: [a] not a \"key = value\" line"},
         {"[a]\nprovider=memory\nbuket=x\n", ":3: [a] buket: unknown key; did you mean bucket?\n"},
@@ -218,6 +218,13 @@ static void test_faults(void **state)
         {"[a]\nprovider=local\npath=/d\nbucket=b\n",
          ":4: [a] bucket: means nothing with provider = local"},
         {"[a]\nprovider=memory\npath=/d\n", ":3: [a] path: means nothing with provider = memory"},
+        {"[a]\nprovider=http\n", ":1: [a] urllistPath: missing; write urllistPath = /FILE or /DIRECTORY"},
+        {"[a]\nprovider=http\nurllistPath=x\n", ":3: [a] urllistPath: not absolute; write urllistPath ="},
+        {"[a]\nprovider=http\nurllistPath=/x\nbucket=b\n", ":4: [a] bucket: means nothing with provider = http"},
+        {"[a]\nprovider=http\nurllistPath=/x\naccessKeyId=u\n", ":1: [a] accessKeySecret: missing beside accessKeyId"},
+        {"[a]\nprovider=http\nurllistPath=/x\naccessKeyId=u:v\naccessKeySecret=p\n",
+         ":4: [a] accessKeyId: a user's name has no ':'"},
+        {"[a]\nprovider=local\npath=/d\nurllistPath=/x\n", ":4: [a] urllistPath: means nothing with provider = local"},
         {"[a]\nprovider=s3\nregion=r\n" KEYS, ":1: [a] bucket: missing; add bucket = NAME\n"},
         {"[a]\nprovider=s3\nregion=r\nbucket=a/b\n" KEYS,
          ":4: [a] bucket: \"a/b\" is no bucket name"},
@@ -279,7 +286,7 @@ static void test_many_faults(void **state)
                      -EINVAL);
     CLEANUP(mem_freep)
     char *want =
-        mem_printf("%s:2: [a] provider: \"oss\" is unknown; write one of local, s3, cos\n"
+        mem_printf("%s:2: [a] provider: \"oss\" is unknown; write one of local, s3, cos, http\n"
                    "%s:4: [b] region: missing; add region = us-east-1 or its like, or endPoint\n"
                    "%s:4: [b] accessKeyId: missing; add accessKeyId and accessKeySecret, or set "
                    "AWS_ACCESS_KEY_ID "

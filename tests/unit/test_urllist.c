@@ -387,10 +387,10 @@ static void test_files(void **state)
     assert_int_equal(rmdir(dir), 0);
 }
 
-/* A million lines: the text, 24 bytes a line, and nothing a key. */
-static void test_million(void **state)
+/* Many lines: the text, 24 bytes a line, and nothing a key. */
+static void test_many(void **state)
 {
-    enum { LINES = 1000000 };
+    enum { LINES = 300000 };
     struct buf text = BUF_INIT;
     for (unsigned i = 0; i < LINES; i++) {
         assert_int_equal(buf_addf(&text, "http://example.com/photos/%07u.jpg\n", (unsigned)((i * UINT64_C(7919)) % LINES)), 0);
@@ -420,7 +420,7 @@ int main(void)
         cmocka_unit_test(test_vectors), cmocka_unit_test(test_content_range), cmocka_unit_test(test_no_urls),
         cmocka_unit_test(test_keys),    cmocka_unit_test(test_join),          cmocka_unit_test(test_list),
         cmocka_unit_test(test_manifest), cmocka_unit_test(test_faults),       cmocka_unit_test(test_files),
-        cmocka_unit_test(test_million),
+        cmocka_unit_test(test_many),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
