@@ -1,9 +1,9 @@
 /* What an HTTP object store provides instead of a driver: pure functions that turn operations into
  * requests and answers into results. objstore.c does all the rest.
  *
- * No function here does I/O, reads a clock, retries or logs, and none takes a lock but the keyring's
- * own. A site is written by configure and read-only after it, but for its keyring, so every function but configure and release may run on any
- * number of threads at once. */
+ * No function here does I/O, reads a clock, retries or logs, and none takes a lock but the
+ * keyring's own. A site is written by configure and read-only after it, but for its keyring, so
+ * every function but configure and release may run on any number of threads at once. */
 #pragma once
 
 #include <stdatomic.h>
@@ -33,8 +33,8 @@ struct dialect_site {
     struct be_limits limits;
     bool part_source_unchecked; /* part copies ignore src_etag: the driver looks at the source after
                                    each */
-    bool may_ignore_range; /* a read may be answered with 200 and everything: the driver takes the part
-                              that was asked for while it goes by, and then hangs up */
+    bool may_ignore_range; /* a read may be answered with 200 and everything: the driver takes the
+                              part that was asked for while it goes by, and then hangs up */
     bool copy_needs_source;     /* a copy is built from what its source has: the driver looks there
                                    first, see dialect_call.source */
     bool gone_upload_is_invalid; /* a commit of an upload that is gone is refused like one of wrong
@@ -71,10 +71,12 @@ struct dialect_call {
 
 struct dialect_request {
     const char *method;
-    struct buf url; /* not empty: complete, and sent as it is instead of the site's host, path and query */
-    bool signed_already; /* it carries what it needs, or goes where nothing secret may go: sign leaves it alone */
-    unsigned follows; /* how often `follow` has changed it */
-    size_t kept;      /* BE_READ: bytes that answers before have brought; what comes next follows them */
+    struct buf
+        url; /* not empty: complete, and sent as it is instead of the site's host, path and query */
+    bool signed_already; /* it carries what it needs, or goes where nothing secret may go: sign
+                            leaves it alone */
+    unsigned follows;    /* how often `follow` has changed it */
+    size_t kept; /* BE_READ: bytes that answers before have brought; what comes next follows them */
     struct buf path;       /* encoded, begins with '/', base included */
     struct kvlist query;   /* decoded */
     struct kvlist headers; /* all that is sent, "host" too; sign adds its own */
@@ -113,7 +115,8 @@ void dialect_page_fini(struct dialect_page *p);
 
 enum dialect_follow {
     FOLLOW_NOT,     /* the answer is final */
-    FOLLOW_AGAIN,   /* req was changed, and is the request to make next: elsewhere, or by another method */
+    FOLLOW_AGAIN,   /* req was changed, and is the request to make next: elsewhere, or by another
+                       method */
     FOLLOW_SUCCESS, /* final, and a success whatever its status says */
     FOLLOW_FAILED,  /* final: reterr says why */
 };
@@ -121,8 +124,9 @@ enum dialect_follow {
 struct be_dialect {
     const char *name; /* of the provider, "s3" */
     bool token_alone; /* a token makes requests valid by itself: id and token, no secret */
-    /* From settings to a site; no request is made, but files that the settings name may be read. Unknown, missing and contradictory settings are
-     * ERR_INVALID, one line that names section, key and mend. */
+    /* From settings to a site; no request is made, but files that the settings name may be read.
+     * Unknown, missing and contradictory settings are ERR_INVALID, one line that names section, key
+     * and mend. */
     int (*configure)(const struct conf_remote *conf, struct dialect_site **ret,
                      struct errinfo *reterr);
     void (*release)(struct dialect_site *site); /* NULL is fine; wipes secrets */
@@ -143,9 +147,10 @@ struct be_dialect {
     /* Replaces the headers and query parameters of an earlier signature. */
     int (*sign)(const struct dialect_site *site, struct dialect_request *req, int64_t wall_s,
                 struct errinfo *reterr);
-    /* An operation that needs no request: 1 when it is done and its outputs are written, 0 when it needs one after all, or
-     * -errno. NULL: all need one. */
-    int (*local)(const struct dialect_site *site, const struct dialect_call *call, struct errinfo *reterr);
+    /* An operation that needs no request: 1 when it is done and its outputs are written, 0 when it
+     * needs one after all, or -errno. NULL: all need one. */
+    int (*local)(const struct dialect_site *site, const struct dialect_call *call,
+                 struct errinfo *reterr);
     /* Any whole answer, before parse or classify see it. NULL: all answers are final. */
     enum dialect_follow (*follow)(const struct dialect_site *site, const struct dialect_call *call,
                                   const struct dialect_answer *a, struct dialect_request *req,
@@ -209,7 +214,8 @@ bool dialect_u64(const char *s, uint64_t *ret);
 /* "bytes a-b/total", or "bytes * /total" (without the blank; *ret_first > *ret_last then). */
 bool dialect_content_range(const char *s, uint64_t *ret_first, uint64_t *ret_last,
                            uint64_t *ret_total);
-/* The same, and also "bytes a-b/" with a '*' at its end: a total that is not known is UINT64_MAX. */
+/* The same, and also "bytes a-b/" with a '*' at its end: a total that is not known is UINT64_MAX.
+ */
 bool dialect_content_range_open(const char *s, uint64_t *ret_first, uint64_t *ret_last,
                                 uint64_t *ret_total);
 /* The standard headers among an answer's, as metadata. */

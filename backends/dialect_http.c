@@ -1,13 +1,16 @@
 /* provider = http: what a list of URLs names, as a bucket that can only be read.
  *
- * A dialect, because what web servers need beyond object stores is little: an address of its own for every key, redirects,
- * and a second way to ask for a size. Retries, lanes, cancellation and the checks of what was read are objstore.c's.
+ * A dialect, because what web servers need beyond object stores is little: an address of its own
+ * for every key, redirects, and a second way to ask for a size. Retries, lanes, cancellation and
+ * the checks of what was read are objstore.c's.
  *
  * - Lists are answered from the index, without a request; they tell keys alone (be_entry.unseen).
- * - Redirects are followed, to http and https only and never from https to http. What leaves the origin that the list names
- *   loses the Authorization header, and does not get it back.
- * - A version is what its strong ETag says; without one, its Last-Modified, its size and the weak ETag together.
- * - A size comes from HEAD, and where that is refused or says nothing, from a GET of the first byte. */
+ * - Redirects are followed, to http and https only and never from https to http. What leaves the
+ * origin that the list names loses the Authorization header, and does not get it back.
+ * - A version is what its strong ETag says; without one, its Last-Modified, its size and the weak
+ * ETag together.
+ * - A size comes from HEAD, and where that is refused or says nothing, from a GET of the first
+ * byte. */
 #include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
@@ -52,7 +55,8 @@ static int http_configure(const struct conf_remote *conf, struct dialect_site **
     struct http_site *h = mem_zalloc(sizeof(*h));
     int err = dialect_site_init_bare(&h->site, &be_dialect_http, conf, reterr);
     if (err == 0 && (!conf->urllist || conf->urllist[0] == '\0')) {
-        err = err_set(reterr, ERR_INVALID, -EINVAL, "[%s] urllistPath: missing; name a file or a directory", h->site.name);
+        err = err_set(reterr, ERR_INVALID, -EINVAL,
+                      "[%s] urllistPath: missing; name a file or a directory", h->site.name);
     }
     if (err == 0) {
         err = urllist_load(conf->urllist, h->site.name, &h->list, reterr);
@@ -71,7 +75,8 @@ static int http_configure(const struct conf_remote *conf, struct dialect_site **
 
 /* --- lists */
 
-/* Where a page begins: behind the last name of the one before, and if that stood for all below it, behind these. */
+/* Where a page begins: behind the last name of the one before, and if that stood for all below it,
+ * behind these. */
 static size_t list_begin(const struct urllist *l, const struct be_list *o)
 {
     const char *after = o->cursor ? o->cursor : o->start_after;
@@ -84,7 +89,8 @@ static size_t list_begin(const struct urllist *l, const struct be_list *o)
             CLEANUP(mem_freep) char *end = mem_strdup(after);
             end[len - 1]++; /* the delimiter is no last byte */
             next = urllist_lower(l, end, len);
-        } else if (next < urllist_count(l) && memcmp(urllist_key(l, next, &n), after, MIN(n, len)) == 0 && n == len) {
+        } else if (next < urllist_count(l) &&
+                   memcmp(urllist_key(l, next, &n), after, MIN(n, len)) == 0 && n == len) {
             next++;
         }
         at = MAX(at, next);
@@ -108,7 +114,8 @@ static int list(const struct http_site *h, struct be_list *o)
             o->next_cursor = mem_strdup(entries[n - 1].key);
             break;
         }
-        const char *end = o->delimiter != 0 ? memchr(key + prefix, o->delimiter, len - prefix) : NULL;
+        const char *end =
+            o->delimiter != 0 ? memchr(key + prefix, o->delimiter, len - prefix) : NULL;
         struct be_entry *e = &entries[n++];
         e->is_prefix = end != NULL;
         e->unseen = !end;
@@ -126,7 +133,8 @@ static int list(const struct http_site *h, struct be_list *o)
     return 1;
 }
 
-static int http_local(const struct dialect_site *site, const struct dialect_call *call, struct errinfo *reterr)
+static int http_local(const struct dialect_site *site, const struct dialect_call *call,
+                      struct errinfo *reterr)
 {
     (void)reterr;
     return call->kind == BE_LIST ? list(of(site), CONTAINER_OF(call->op, struct be_list, op)) : 0;
@@ -145,14 +153,16 @@ static void add_basic(struct dialect_request *r, const char *login, size_t n)
 
 static void set_range(struct dialect_request *r, const struct be_read *o)
 {
-    CLEANUP(mem_freep) char *range = mem_printf("bytes=%llu-%llu", (unsigned long long)(o->offset + r->kept),
-                                                (unsigned long long)(o->offset + o->len - 1));
+    CLEANUP(mem_freep)
+    char *range = mem_printf("bytes=%llu-%llu", (unsigned long long)(o->offset + r->kept),
+                             (unsigned long long)(o->offset + o->len - 1));
     kv_set(&r->headers, "range", range);
 }
 
 static bool wants_bytes(const struct dialect_call *call)
 {
-    return call->kind == BE_READ && !call->head && CONTAINER_OF(call->op, struct be_read, op)->len > 0;
+    return call->kind == BE_READ && !call->head &&
+           CONTAINER_OF(call->op, struct be_read, op)->len > 0;
 }
 
 static int absent(const struct dialect_call *call, struct errinfo *reterr)
@@ -176,7 +186,8 @@ static int http_build(const struct dialect_site *site, const struct dialect_call
     ret->method = wants_bytes(call) ? "GET" : "HEAD";
     kv_set(&ret->headers, "host", buf_str(&row.url.host));
     kv_set(&ret->headers, "accept", "*/*");
-    kv_set(&ret->headers, "accept-encoding", "identity"); /* else sizes and ranges are those of another form */
+    kv_set(&ret->headers, "accept-encoding",
+           "identity"); /* else sizes and ranges are those of another form */
     if (wants_bytes(call)) {
         set_range(ret, CONTAINER_OF(call->op, const struct be_read, op));
     }
@@ -217,7 +228,8 @@ static enum dialect_follow redirect(const struct http_site *h, const struct dial
     CLEANUP(weburl_fini) struct weburl to = {0};
     const char *location = kv_get(a->headers, "location");
     const char *fault = NULL;
-    if (!location || !urllist_find(h->list, call->op->key, &row) || weburl_parse(req->url.data, req->url.len, &at)) {
+    if (!location || !urllist_find(h->list, call->op->key, &row) ||
+        weburl_parse(req->url.data, req->url.len, &at)) {
         return FOLLOW_NOT;
     }
     fault = weburl_join(&at, location, &to);
@@ -231,7 +243,8 @@ static enum dialect_follow redirect(const struct http_site *h, const struct dial
         CLEANUP(buf_fini) struct buf place = BUF_INIT;
         urllist_place(h->list, call->op->key, &place);
         reterr->http_status = a->http_status;
-        err_set(reterr, ERR_INVALID, -ELOOP, "the redirect of %s is not followed: %s", buf_str(&place), fault);
+        err_set(reterr, ERR_INVALID, -ELOOP, "the redirect of %s is not followed: %s",
+                buf_str(&place), fault);
         return FOLLOW_FAILED;
     }
     if (!weburl_same_origin(&row.url, &to)) {
@@ -261,20 +274,23 @@ static void version_of(const struct dialect_answer *a, struct be_object *o)
 {
     const char *etag = kv_get(a->headers, "etag"), *time = kv_get(a->headers, "last-modified");
     o->mtime_ns = dialect_http_date(time);
-    bool strong = etag && strncmp(etag, "W/", 2) != 0 && dialect_etag(etag, o->etag) && o->etag[0] != '\0' &&
-                  strlen(o->etag) <= ETAG_LISTED_MAX;
+    bool strong = etag && strncmp(etag, "W/", 2) != 0 && dialect_etag(etag, o->etag) &&
+                  o->etag[0] != '\0' && strlen(o->etag) <= ETAG_LISTED_MAX;
     if (!strong) {
         uint8_t md5[DIGEST_MD5_LEN];
-        CLEANUP(mem_freep) char *all = mem_printf("%s\n%s\n%llu", etag ? etag : "", time ? time : "",
-                                                  (unsigned long long)o->size);
+        CLEANUP(mem_freep)
+        char *all = mem_printf("%s\n%s\n%llu", etag ? etag : "", time ? time : "",
+                               (unsigned long long)o->size);
         digest_md5(all, strlen(all), md5);
         o->etag[0] = '~'; /* so that nobody takes it for the MD5 of the bytes */
         hex_encode(md5, sizeof(md5), o->etag + 1);
     }
 }
 
-/* Some send less of a range than was asked for. Pieces are put together only of a version that is named. */
-static bool is_piece(const struct be_read *o, const struct dialect_answer *a, const struct dialect_request *req)
+/* Some send less of a range than was asked for. Pieces are put together only of a version that is
+ * named. */
+static bool is_piece(const struct be_read *o, const struct dialect_answer *a,
+                     const struct dialect_request *req)
 {
     uint64_t first = 0, last = 0;
     struct be_object version = {0};
@@ -283,11 +299,13 @@ static bool is_piece(const struct be_read *o, const struct dialect_answer *a, co
         return false;
     }
     version_of(a, &version);
-    return first == o->offset + req->kept && first <= last && last - first + 1 == a->body_got - req->kept &&
-           a->body_got < o->len && last + 1 < version.size && strcmp(version.etag, o->if_match) == 0;
+    return first == o->offset + req->kept && first <= last &&
+           last - first + 1 == a->body_got - req->kept && a->body_got < o->len &&
+           last + 1 < version.size && strcmp(version.etag, o->if_match) == 0;
 }
 
-static enum dialect_follow http_follow(const struct dialect_site *site, const struct dialect_call *call,
+static enum dialect_follow http_follow(const struct dialect_site *site,
+                                       const struct dialect_call *call,
                                        const struct dialect_answer *a, struct dialect_request *req,
                                        struct errinfo *reterr)
 {
@@ -313,7 +331,8 @@ static enum dialect_follow http_follow(const struct dialect_site *site, const st
         return FOLLOW_SUCCESS; /* no first byte: it is empty */
     }
     const char *type = kv_get(a->headers, "content-type");
-    if (status == 206 && type && strncasecmp(type, "multipart/", 10) == 0 && kv_get(&req->headers, "range")) {
+    if (status == 206 && type && strncasecmp(type, "multipart/", 10) == 0 &&
+        kv_get(&req->headers, "range")) {
         kv_set(&req->headers, "range", NULL); /* one range was asked for: the server cannot do it */
         return FOLLOW_AGAIN;
     }
@@ -328,7 +347,8 @@ static void vendor_meta(const struct kvlist *headers, struct kvlist *meta)
     for (size_t i = 0; i < headers->n; i++) {
         const char *name = headers->items[i].name;
         size_t vendor = strncasecmp(name, "x-", 2) == 0 ? strcspn(name + 2, "-") : 0;
-        if (vendor > 0 && strncasecmp(name + 2 + vendor, "-meta-", 6) == 0 && name[2 + vendor + 6] != '\0') {
+        if (vendor > 0 && strncasecmp(name + 2 + vendor, "-meta-", 6) == 0 &&
+            name[2 + vendor + 6] != '\0') {
             CLEANUP(mem_freep) char *lower = mem_strdup(name + 2 + vendor + 1);
             CLEANUP(mem_freep) char *value = dialect_meta_decode(headers->items[i].value);
             for (char *p = lower; *p; p++) {
@@ -339,8 +359,10 @@ static void vendor_meta(const struct kvlist *headers, struct kvlist *meta)
     }
 }
 
-/* The whole object's MD5, when it is told: by the list, by the store's metadata, or by a header of a whole answer. */
-static void md5_of(const struct urllist_row *row, const struct dialect_answer *a, struct kvlist *meta)
+/* The whole object's MD5, when it is told: by the list, by the store's metadata, or by a header of
+ * a whole answer. */
+static void md5_of(const struct urllist_row *row, const struct dialect_answer *a,
+                   struct kvlist *meta)
 {
     const char *header = a->http_status == 200 ? kv_get(a->headers, "content-md5") : NULL;
     uint8_t md5[24];
@@ -378,8 +400,9 @@ static bool size_of(const struct dialect_answer *a, const struct urllist_row *ro
     return known;
 }
 
-static int parse_head(const struct http_site *h, const struct dialect_call *call, const struct dialect_answer *a,
-                      struct be_object *ret, struct kvlist *meta, struct errinfo *reterr)
+static int parse_head(const struct http_site *h, const struct dialect_call *call,
+                      const struct dialect_answer *a, struct be_object *ret, struct kvlist *meta,
+                      struct errinfo *reterr)
 {
     CLEANUP(urllist_row_fini) struct urllist_row row = {0};
     CLEANUP(buf_fini) struct buf place = BUF_INIT;
@@ -402,7 +425,8 @@ static int parse_head(const struct http_site *h, const struct dialect_call *call
     if (fault) {
         reterr->http_status = a->http_status;
         urllist_place(h->list, call->op->key, &place);
-        return err_set(reterr, cls, cls == ERR_PRECOND ? -ESTALE : -EINVAL, "%s: %s", buf_str(&place), fault);
+        return err_set(reterr, cls, cls == ERR_PRECOND ? -ESTALE : -EINVAL, "%s: %s",
+                       buf_str(&place), fault);
     }
     *ret = o;
     vendor_meta(a->headers, meta);
@@ -412,21 +436,25 @@ static int parse_head(const struct http_site *h, const struct dialect_call *call
 }
 
 /* The bytes are in place; whether they are those that were asked for is to be seen. */
-static int check_bytes(const struct dialect_answer *a, const struct be_read *o, const struct be_object *object,
-                       struct errinfo *reterr)
+static int check_bytes(const struct dialect_answer *a, const struct be_read *o,
+                       const struct be_object *object, struct errinfo *reterr)
 {
     uint64_t first = 0, last = 0, total = 0;
     uint64_t left = o->offset < object->size ? object->size - o->offset : 0;
     uint64_t want = MIN((uint64_t)o->len, left);
     reterr->http_status = a->http_status;
     if (a->http_status == 206 &&
-        (!dialect_content_range_open(kv_get(a->headers, "content-range"), &first, &last, &total) || first > last)) {
-        return err_set(reterr, ERR_TRANSIENT, -EIO, "the answer is incomplete or malformed: Content-Range");
+        (!dialect_content_range_open(kv_get(a->headers, "content-range"), &first, &last, &total) ||
+         first > last)) {
+        return err_set(reterr, ERR_TRANSIENT, -EIO,
+                       "the answer is incomplete or malformed: Content-Range");
     }
     /* the last of several pieces ends where the whole does */
     if (a->http_status == 206 && (first < o->offset || last + 1 - o->offset != a->body_got)) {
-        return err_set(reterr, ERR_INTEGRITY, -EIO, "asked for %zu bytes from %llu, and got %llu from %llu", o->len,
-                       (unsigned long long)o->offset, (unsigned long long)a->body_got, (unsigned long long)first);
+        return err_set(reterr, ERR_INTEGRITY, -EIO,
+                       "asked for %zu bytes from %llu, and got %llu from %llu", o->len,
+                       (unsigned long long)o->offset, (unsigned long long)a->body_got,
+                       (unsigned long long)first);
     }
     if (a->body_got != want) {
         return err_set(reterr, ERR_TRANSIENT, -EIO, "the answer is cut short: %llu of %llu bytes",
@@ -437,7 +465,8 @@ static int check_bytes(const struct dialect_answer *a, const struct be_read *o, 
 }
 
 static int http_parse(const struct dialect_site *site, const struct dialect_call *call,
-                      const struct dialect_answer *a, struct dialect_page *page, struct errinfo *reterr)
+                      const struct dialect_answer *a, struct dialect_page *page,
+                      struct errinfo *reterr)
 {
     (void)page;
     if (call->kind == BE_STAT) {
@@ -473,7 +502,8 @@ static void http_classify(const struct dialect_site *site, const struct dialect_
     ret->retry_after_ms = dialect_retry_after(kv_get(a->headers, "retry-after"));
     err_set(ret, dialect_class_of_status(a->http_status), 0, "%s: %s",
             place.len > 0 ? buf_str(&place) : "a URL of the list",
-            a->http_status == 401 ? "the server wants another user and password" : "the server refuses it");
+            a->http_status == 401 ? "the server wants another user and password"
+                                  : "the server refuses it");
 }
 
 /* No can_copy: what cannot be written to is never asked. */

@@ -213,25 +213,30 @@ static int on_list_data(struct http_req *h, const void *p, size_t n)
     return err < 0 ? err_set(&h->err, ERR_TRANSIENT, -EPROTO, "the answer is malformed") : 0;
 }
 
-/* After what was wanted so much more is taken in to keep the connection: a new one costs as much. */
+/* After what was wanted so much more is taken in to keep the connection: a new one costs as much.
+ */
 #define KEPT_FOR 65536u
 
-/* Where ranges may be ignored: 200 brings the whole object, of which the part that was asked for is kept. */
+/* Where ranges may be ignored: 200 brings the whole object, of which the part that was asked for is
+ * kept. */
 static int on_read_data(struct http_req *h, const void *p, size_t n)
 {
     struct run *r = h->owner;
     struct be_read *o = CONTAINER_OF(r->op, struct be_read, op);
     uint64_t from = h->http_status == 200 ? o->offset + r->req.kept : 0, at = r->passed;
     r->passed += n;
+    if (h->http_status != 200 && r->passed > o->len - r->req.kept) {
+        return err_set(&h->err, ERR_INTEGRITY, -EPROTO,
+                       "the answer is longer than the %zu bytes asked for", o->len - r->req.kept);
+    }
     if (at + n > from && r->taken < o->len) {
         size_t skip = at < from ? (size_t)(from - at) : 0;
         size_t take = MIN(n - skip, o->len - r->taken);
         memcpy((char *)o->buf + r->taken, (const char *)p + skip, take);
         r->taken += take;
-    } else if (h->http_status != 200 && r->taken == o->len) {
-        return err_set(&h->err, ERR_INTEGRITY, -EPROTO, "the answer is longer than the %zu bytes asked for", o->len);
     }
-    return r->taken == o->len && r->passed > from + (o->len - r->req.kept) + KEPT_FOR ? HTTP_ENOUGH : 0;
+    return r->taken == o->len && r->passed > from + (o->len - r->req.kept) + KEPT_FOR ? HTTP_ENOUGH
+                                                                                      : 0;
 }
 
 /* A body that nobody wants: what the head says is all. */
@@ -276,7 +281,9 @@ static void prepare_http(struct run *r)
     r->passed = 0;
     r->taken = r->req.kept;
     if (r->site->may_ignore_range) {
-        h->sink_len = r->call.kind == BE_READ && !r->call.head ? CONTAINER_OF(r->op, struct be_read, op)->len : 0;
+        h->sink_len = r->call.kind == BE_READ && !r->call.head
+                          ? CONTAINER_OF(r->op, struct be_read, op)->len
+                          : 0;
         h->on_data = h->sink_len > 0 ? on_read_data : on_unwanted;
     } else if (r->call.kind == BE_READ && !r->call.head) {
         struct be_read *o = CONTAINER_OF(r->op, struct be_read, op);
@@ -438,9 +445,10 @@ static int take_page(struct run *r, struct dialect_page *page, struct errinfo *e
     if (r->call.kind == BE_LIST) {
         struct be_list *o = CONTAINER_OF(r->op, struct be_list, op);
         if (page->unshowable > 0) {
-            log_limited(LOG_LEVEL_WARN, "objstore", r->s->site->identity, 60000,
-                        "remote=%s prefix='%s' keys_left_out=%zu why='a key is empty or has a NUL byte'",
-                        r->s->site->name, o->prefix, page->unshowable);
+            log_limited(
+                LOG_LEVEL_WARN, "objstore", r->s->site->identity, 60000,
+                "remote=%s prefix='%s' keys_left_out=%zu why='a key is empty or has a NUL byte'",
+                r->s->site->name, o->prefix, page->unshowable);
         }
         if (o->next_cursor && o->cursor && strcmp(o->next_cursor, o->cursor) == 0) {
             be_list_fini(o); /* the page is asked for once more */
@@ -773,7 +781,8 @@ static int on_refusal(struct run *r, struct errinfo *err)
         return 0; /* what is not there is removed */
     }
     if (a.http_status >= 500 && err->cls == ERR_TRANSIENT) {
-        err->outcome_unknown = be_kind_changes(r->call.kind); /* it may have failed after doing it */
+        err->outcome_unknown =
+            be_kind_changes(r->call.kind); /* it may have failed after doing it */
     }
     return err_to_errno(err);
 }

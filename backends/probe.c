@@ -1,5 +1,5 @@
-/* Are credentials, region and bucket right? Asked once, before anything is mounted, and answered in one line that names the
- * setting to look at. */
+/* Are credentials, region and bucket right? Asked once, before anything is mounted, and answered in
+ * one line that names the setting to look at. */
 #include "backend.h"
 
 #include <string.h>
@@ -64,8 +64,9 @@ static void probe_judge(const struct errinfo *e, struct be_probed *ret)
     }
 }
 
-/* Where a list says nothing of objects it made no request either: the first of them is asked for. That it is gone, or its
- * server does not answer, says nothing of the others; that a password is wanted does. */
+/* Where a list says nothing of objects it made no request either: the first of them is asked for.
+ * That it is gone, or its server does not answer, says nothing of the others; that a password is
+ * wanted does. */
 static int probe_unseen(struct be *be, const char *key, int64_t deadline_ns, struct be_probed *ret)
 {
     int64_t soon = time_mono_ns() + UNSEEN_NS;

@@ -1,5 +1,5 @@
-/* See urllist.h. A line is read twice: when the list is loaded, to find its key and its faults, and when the key is asked
- * for. Between the two only its place is kept. */
+/* See urllist.h. A line is read twice: when the list is loaded, to find its key and its faults, and
+ * when the key is asked for. Between the two only its place is kept. */
 #include "urllist.h"
 
 #include <dirent.h>
@@ -72,7 +72,8 @@ __attribute__((format(printf, 2, 3))) static void fault(struct faults *f, const 
 static size_t line_number(const struct list_file *f, size_t offset)
 {
     size_t n = 1;
-    for (const char *p = f->text; (p = memchr(p, '\n', (size_t)(f->text + offset - p))) != NULL; p++) {
+    for (const char *p = f->text; (p = memchr(p, '\n', (size_t)(f->text + offset - p))) != NULL;
+         p++) {
         n++;
     }
     return n;
@@ -116,9 +117,10 @@ static bool says_nothing(struct span line)
     return t.n == 0 || t.p[0] == '#';
 }
 
-/* Takes the next field of a manifest's line: false at its end. A quoted field is copied to `plain`. *ret_fault is set when
- * the quotation does not end. */
-static bool next_field(struct span *rest, bool *more, char divider, struct buf *plain, struct span *ret, bool *ret_fault)
+/* Takes the next field of a manifest's line: false at its end. A quoted field is copied to `plain`.
+ * *ret_fault is set when the quotation does not end. */
+static bool next_field(struct span *rest, bool *more, char divider, struct buf *plain,
+                       struct span *ret, bool *ret_fault)
 {
     if (!*more) {
         return false;
@@ -149,7 +151,8 @@ static bool next_field(struct span *rest, bool *more, char divider, struct buf *
     return true;
 }
 
-/* A line's fields by column. Pieces of the text where they are not quoted; else they live in `plain`. */
+/* A line's fields by column. Pieces of the text where they are not quoted; else they live in
+ * `plain`. */
 struct fields {
     struct span at[COLUMNS];
     struct buf plain[COLUMNS];
@@ -262,7 +265,8 @@ static const char *row_key(const struct fields *f, const struct weburl *u, struc
 
 /* --- loading */
 
-static void add_entry(struct urllist *l, size_t file, size_t line, struct span text, const struct buf *key)
+static void add_entry(struct urllist *l, size_t file, size_t line, struct span text,
+                      const struct buf *key)
 {
     struct entry e = {.file = (uint32_t)file, .line = line, .key_len = (uint32_t)key->len};
     const char *at = memmem(text.p, text.n, key->data, key->len);
@@ -295,11 +299,13 @@ static bool take_header(struct list_file *f, struct span line, size_t number, st
     for (; next_field(&rest, &more, divider, &plain, &field, &bad); h.n_fields++) {
         int c = 0;
         field = trimmed(field.p, field.n);
-        while (c < COLUMNS && (strlen(names[c]) != field.n || strncasecmp(names[c], field.p, field.n) != 0)) {
+        while (c < COLUMNS &&
+               (strlen(names[c]) != field.n || strncasecmp(names[c], field.p, field.n) != 0)) {
             c++;
         }
         if (c == COLUMNS) {
-            unknown = field.p >= line.p && field.p < line.p + line.n ? field : (struct span){"?", 1};
+            unknown =
+                field.p >= line.p && field.p < line.p + line.n ? field : (struct span){"?", 1};
         } else {
             twice = twice || h.at[c] >= 0;
             h.at[c] = (int)h.n_fields;
@@ -309,8 +315,9 @@ static bool take_header(struct list_file *f, struct span line, size_t number, st
         return false;
     }
     if (twice || bad || unknown.p) {
-        fault(faults, "%s:%zu: column '%.*s' is %s; use Key, Url, Size, ETag and Md5, each once", f->name, number,
-              (int)MIN(unknown.n, (size_t)40), unknown.p ? unknown.p : "", unknown.p ? "unknown" : "there twice");
+        fault(faults, "%s:%zu: column '%.*s' is %s; use Key, Url, Size, ETag and Md5, each once",
+              f->name, number, (int)MIN(unknown.n, (size_t)40), unknown.p ? unknown.p : "",
+              unknown.p ? "unknown" : "there twice");
     }
     h.divider = divider;
     *f = h;
@@ -369,7 +376,9 @@ static int by_key(const void *a, const void *b, void *arg)
     const struct entry *x = a, *y = b;
     int d = compare(key_of(l, x), key_of(l, y));
     if (d == 0) {
-        d = x->file != y->file ? (x->file < y->file ? -1 : 1) : x->line < y->line ? -1 : x->line > y->line;
+        d = x->file != y->file  ? (x->file < y->file ? -1 : 1)
+            : x->line < y->line ? -1
+                                : x->line > y->line;
     }
     return d;
 }
@@ -385,7 +394,9 @@ static void sort(struct urllist *l, struct faults *faults)
             const struct list_file *f = &l->files[a->file], *g = &l->files[b->file];
             CLEANUP(mem_freep) char *key = mem_strndup(key_of(l, a).p, a->key_len);
             char text[BE_KEY_TEXT];
-            fault(faults, "%s:%zu and %s:%zu give one key, '%.100s'; remove one, or write a manifest with columns Key,Url",
+            fault(faults,
+                  "%s:%zu and %s:%zu give one key, '%.100s'; remove one, or write a manifest with "
+                  "columns Key,Url",
                   f->name, line_number(f, a->line), g->name, line_number(g, b->line),
                   be_key_text(key, text, sizeof(text)));
         }
@@ -469,10 +480,12 @@ static int finish(struct urllist *l, struct faults *faults, struct errinfo *rete
     if (faults->n == 1) {
         return err_set(reterr, ERR_INVALID, -EINVAL, "%s", faults->first);
     }
-    return err_set(reterr, ERR_INVALID, -EINVAL, "%s (and %u more, see the log)", faults->first, faults->n - 1);
+    return err_set(reterr, ERR_INVALID, -EINVAL, "%s (and %u more, see the log)", faults->first,
+                   faults->n - 1);
 }
 
-int urllist_load(const char *path, const char *section, struct urllist **ret, struct errinfo *reterr)
+int urllist_load(const char *path, const char *section, struct urllist **ret,
+                 struct errinfo *reterr)
 {
     struct urllist *l = mem_zalloc(sizeof(*l));
     struct faults faults = {.section = section};
@@ -491,7 +504,8 @@ int urllist_load(const char *path, const char *section, struct urllist **ret, st
     return 0;
 }
 
-int urllist_parse(const char *text, size_t len, const char *name, struct urllist **ret, struct errinfo *reterr)
+int urllist_parse(const char *text, size_t len, const char *name, struct urllist **ret,
+                  struct errinfo *reterr)
 {
     struct urllist *l = mem_zalloc(sizeof(*l));
     struct faults faults = {.section = name};

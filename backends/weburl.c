@@ -1,5 +1,6 @@
-/* See weburl.h. The rules are those of the WHATWG URL standard, as far as lists have use for them; a name of a host that is
- * not ASCII is encoded as it is (RFC 3492), without that standard's folding of case in other alphabets. */
+/* See weburl.h. The rules are those of the WHATWG URL standard, as far as lists have use for them;
+ * a name of a host that is not ASCII is encoded as it is (RFC 3492), without that standard's
+ * folding of case in other alphabets. */
 #include "weburl.h"
 
 #include <stdint.h>
@@ -88,7 +89,8 @@ static bool puny_label(const char *s, size_t n, struct buf *ret)
         (void)buf_addc(ret, '-');
     }
     /* a label of 63 characters of at most 0x10ffff keeps delta below 2^31 */
-    for (uint32_t n_now = 0x80, bias = 72, delta = 0, done = basic; done < count; delta++, n_now++) {
+    for (uint32_t n_now = 0x80, bias = 72, delta = 0, done = basic; done < count;
+         delta++, n_now++) {
         uint32_t least = UINT32_MAX;
         for (uint32_t i = 0; i < count; i++) {
             least = points[i] >= n_now && points[i] < least ? points[i] : least;
@@ -115,7 +117,8 @@ static bool label_ok(const char *s, size_t n, bool *ret_ascii)
     *ret_ascii = true;
     for (size_t i = 0; i < n; i++) {
         unsigned char c = (unsigned char)s[i];
-        bool plain = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-' || c == '_';
+        bool plain = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+                     c == '-' || c == '_';
         *ret_ascii = *ret_ascii && c < 0x80;
         if (c < 0x80 && !plain) {
             return false;
@@ -133,7 +136,8 @@ static const char *host_name(const char *s, size_t n, struct buf *ret)
         bool ascii;
         size_t from = ret->len;
         if (!label_ok(s + at, len, &ascii) ||
-            (ascii ? buf_add(ret, s + at, len) < 0 : !puny_label(s + at, len, ret)) || ret->len - from > LABEL_MAX) {
+            (ascii ? buf_add(ret, s + at, len) < 0 : !puny_label(s + at, len, ret)) ||
+            ret->len - from > LABEL_MAX) {
             return "the name of its host is none";
         }
         at += len;
@@ -154,13 +158,15 @@ static const char *host_name(const char *s, size_t n, struct buf *ret)
 /* host, host:port, [address]:port */
 static const char *take_host(const char *s, size_t n, bool https, struct buf *ret)
 {
-    static const char no_host[] = "it has no host", bad_port[] = "its port is not a number from 1 to 65535";
+    static const char no_host[] = "it has no host",
+                      bad_port[] = "its port is not a number from 1 to 65535";
     size_t host = 0;
     const char *fault = NULL;
     if (n > 0 && s[0] == '[') {
         const char *close = memchr(s, ']', n);
         host = close ? (size_t)(close - s) + 1 : 0;
-        if (host < 4 || strspn(s + 1, "0123456789abcdefABCDEF:.") != host - 2 || buf_add(ret, s, host) < 0) {
+        if (host < 4 || strspn(s + 1, "0123456789abcdefABCDEF:.") != host - 2 ||
+            buf_add(ret, s, host) < 0) {
             return "its host is no IPv6 address in brackets";
         }
     } else {
@@ -195,8 +201,9 @@ static const char *take_login(const char *s, size_t n, struct buf *ret)
     if (n == 0) {
         return NULL;
     }
-    bool ok = url_decode(ret, s, user, false) == 0 && !memchr(ret->data ? ret->data : "", ':', ret->len) &&
-              buf_addc(ret, ':') == 0 && (!colon || url_decode(ret, colon + 1, n - user - 1, false) == 0);
+    bool ok = url_decode(ret, s, user, false) == 0 &&
+              !memchr(ret->data ? ret->data : "", ':', ret->len) && buf_addc(ret, ':') == 0 &&
+              (!colon || url_decode(ret, colon + 1, n - user - 1, false) == 0);
     for (size_t i = 0; ok && i < ret->len; i++) {
         ok = (unsigned char)ret->data[i] >= ' ' && ret->data[i] != 127;
     }
@@ -220,7 +227,8 @@ static int add_escaped(struct buf *ret, const char *s, size_t n, bool query)
     return err;
 }
 
-/* How many dots a segment stands for: "." and "%2e" one, ".." in any spelling two, all others none. */
+/* How many dots a segment stands for: "." and "%2e" one, ".." in any spelling two, all others none.
+ */
 static unsigned dots(const char *s, size_t n)
 {
     unsigned count = 0;
@@ -367,7 +375,8 @@ const char *weburl_join(const struct weburl *base, const char *location, struct 
         empty(ret);
         ret->https = base->https;
         fault = check_bytes(location, n);
-        if (buf_add(&whole, old, keep) < 0 || buf_add(&whole, location, strcspn(location, "#")) < 0 ||
+        if (buf_add(&whole, old, keep) < 0 ||
+            buf_add(&whole, location, strcspn(location, "#")) < 0 ||
             buf_add(&ret->host, base->host.data, base->host.len) < 0) {
             fault = "it does not fit into memory";
         }
@@ -388,12 +397,16 @@ bool weburl_same_origin(const struct weburl *a, const struct weburl *b)
 
 int weburl_text(const struct weburl *u, struct buf *ret)
 {
-    return buf_addf(ret, "%s://%s%s", u->https ? "https" : "http", buf_str(&u->host), buf_str(&u->target));
+    return buf_addf(ret, "%s://%s%s", u->https ? "https" : "http", buf_str(&u->host),
+                    buf_str(&u->target));
 }
 
 static int hex_value(char c)
 {
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                  : -1;
 }
 
 const char *weburl_key(const struct weburl *u, struct buf *ret)

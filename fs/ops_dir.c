@@ -219,7 +219,8 @@ static bool add_node(struct fop *op, const char *name, bool dir, const struct ca
     }
     e.attr.st_ino = inode_number(remote, dir, prefix, rest, rest_len);
     e.attr.st_mode = a->mode;
-    if (op->dir.plus && !unseen) { /* else without a node: the kernel then looks it up when somebody wants to know */
+    if (op->dir.plus && !unseen) { /* else without a node: the kernel then looks it up when somebody
+                                      wants to know */
         struct inode *i = itable_lookup_budget(
             fs->inodes, op->inode, name, dir ? INODE_DIR : INODE_FILE, a->mode, FS_INODE_BUDGET);
         CLEANUP(mem_freep)
@@ -260,8 +261,8 @@ static bool add_index(struct fop *op, struct dhandle *dh, uint64_t index, struct
         if (!S_ISDIR(a.mode)) {
             fs_dir_attr(op->fs, &a);
         }
-        room = add_node(op, buf_str(name), true, dh->remote, buf_str(&t.prefix), "", 0, &a,
-                        false, (off_t)index + FIRST + 1);
+        room = add_node(op, buf_str(name), true, dh->remote, buf_str(&t.prefix), "", 0, &a, false,
+                        (off_t)index + FIRST + 1);
     }
     names_target_fini(&t);
     return room;

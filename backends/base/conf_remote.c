@@ -807,7 +807,8 @@ static void check_pair(struct loader *l, const struct raw *raw, const struct con
 static void check_urllist(struct loader *l, const struct raw *raw, const struct conf_remote *r)
 {
     if (r->urllist[0] != '/') {
-        FAULT(KEY_URLLIST, "%s; write urllistPath = /FILE or /DIRECTORY", r->urllist[0] != '\0' ? "not absolute" : "missing");
+        FAULT(KEY_URLLIST, "%s; write urllistPath = /FILE or /DIRECTORY",
+              r->urllist[0] != '\0' ? "not absolute" : "missing");
     }
     if (strchr(r->access_key_id, ':')) {
         FAULT(KEY_ID, "a user's name has no ':'; write what follows it as accessKeySecret");

@@ -1,5 +1,5 @@
-/* Stores that can only be read, on objects that are there already: $OBJMIG_CONTRACT_SEED is a directory that holds what the
- * store is to show, file for key. */
+/* Stores that can only be read, on objects that are there already: $OBJMIG_CONTRACT_SEED is a
+ * directory that holds what the store is to show, file for key. */
 #include "contract.h"
 
 #include <errno.h>
@@ -60,7 +60,8 @@ static void need_seeds(void)
     (void)atexit(seeds_free);
 }
 
-/* The keys and common prefixes below a prefix, as the seeds say: *ret_n strings, pieces of `ret` are the caller's. */
+/* The keys and common prefixes below a prefix, as the seeds say: *ret_n strings, pieces of `ret`
+ * are the caller's. */
 static char **expected(const char *prefix, char delimiter, const char *start_after, size_t *ret_n)
 {
     char **keys = mem_zalloc(n_seeds * sizeof(*keys));
@@ -82,7 +83,8 @@ static char **expected(const char *prefix, char delimiter, const char *start_aft
     return keys;
 }
 
-static void check_list(struct target *t, const char *prefix, char delimiter, const char *start_after, unsigned max)
+static void check_list(struct target *t, const char *prefix, char delimiter,
+                       const char *start_after, unsigned max)
 {
     size_t n;
     char **keys = expected(prefix, delimiter, start_after, &n);
@@ -113,8 +115,10 @@ static void test_lists(void **state)
         check_list(t, "no such thing", '/', NULL, pages[i]);
         for (size_t k = 0; k < n_seeds; k++) {
             const char *slash = strchr(seeds[k].key, '/');
-            if (slash && (k == 0 || strncmp(seeds[k].key, seeds[k - 1].key, (size_t)(slash - seeds[k].key) + 1) != 0)) {
-                CLEANUP(mem_freep) char *dir = mem_strndup(seeds[k].key, (size_t)(slash - seeds[k].key) + 1);
+            if (slash && (k == 0 || strncmp(seeds[k].key, seeds[k - 1].key,
+                                            (size_t)(slash - seeds[k].key) + 1) != 0)) {
+                CLEANUP(mem_freep)
+                char *dir = mem_strndup(seeds[k].key, (size_t)(slash - seeds[k].key) + 1);
                 check_list(t, dir, '/', NULL, pages[i]);
                 check_list(t, dir, 0, NULL, pages[i]);
             }
@@ -137,10 +141,12 @@ static void test_stat(void **state)
     }
 }
 
-static void check_range(struct target *t, const struct seed *s, uint64_t offset, size_t len, const char *etag)
+static void check_range(struct target *t, const struct seed *s, uint64_t offset, size_t len,
+                        const char *etag)
 {
     CLEANUP(mem_freep) char *buf = mem_zalloc(len + 1);
-    struct be_read r = {.op = {.key = s->key}, .offset = offset, .len = len, .buf = buf, .if_match = etag};
+    struct be_read r = {
+        .op = {.key = s->key}, .offset = offset, .len = len, .buf = buf, .if_match = etag};
     size_t want = offset < s->len ? MIN(len, s->len - (size_t)offset) : 0;
     (void)BE_SYNC(t->be, be_read, &r);
     if (r.op.status != 0) {
@@ -179,7 +185,8 @@ static void test_versions(void **state)
     struct target *t = target_of(state);
     need_seeds();
     char buf[16];
-    struct be_read r = {.op = {.key = seeds[0].key}, .len = sizeof(buf), .buf = buf, .if_match = "another"};
+    struct be_read r = {
+        .op = {.key = seeds[0].key}, .len = sizeof(buf), .buf = buf, .if_match = "another"};
     (void)BE_SYNC(t->be, be_read, &r);
     expect_failure(&r.op, ERR_PRECOND);
     assert_int_equal(r.op.status, -ESTALE);
@@ -243,7 +250,8 @@ static void test_load(void **state)
     struct be_waiter *waiters[AT_ONCE];
     for (size_t i = 0; i < AT_ONCE; i++) {
         const struct seed *s = &seeds[i % n_seeds];
-        reads[i] = (struct be_read){.op = {.key = s->key, .lane = BE_LANE_SMALL}, .len = s->len + 1};
+        reads[i] =
+            (struct be_read){.op = {.key = s->key, .lane = BE_LANE_SMALL}, .len = s->len + 1};
         reads[i].buf = mem_zalloc(s->len + 1);
         waiters[i] = be_sync_begin(&reads[i].op);
         be_read(t->be, &reads[i]);
@@ -267,8 +275,8 @@ static void test_load(void **state)
 }
 
 const struct contract_test tests_read_only[] = {
-    {"read only: lists", test_lists},       {"read only: sizes and versions", test_stat},
-    {"read only: ranges", test_reads},      {"read only: another version", test_versions},
+    {"read only: lists", test_lists},        {"read only: sizes and versions", test_stat},
+    {"read only: ranges", test_reads},       {"read only: another version", test_versions},
     {"read only: no such key", test_absent}, {"read only: changes", test_changes},
-    {"read only: many at once", test_load}, {NULL, NULL},
+    {"read only: many at once", test_load},  {NULL, NULL},
 };

@@ -1,7 +1,9 @@
-/* Lists of URLs. First a digit: a list (0), or a URL and, on the next line, where its server redirects to (1).
+/* Lists of URLs. First a digit: a list (0), or a URL and, on the next line, where its server
+ * redirects to (1).
  *
- * What holds: a list has keys in order, each with a URL, or a fault of one line that names a line; what is requested is one
- * line that could be sent, and is requested again as it is; what a redirect names has no password. */
+ * What holds: a list has keys in order, each with a URL, or a fault of one line that names a line;
+ * what is requested is one line that could be sent, and is requested again as it is; what a
+ * redirect names has no password. */
 #include "fuzz.h"
 
 #include "log.h"
@@ -13,9 +15,11 @@ static void check_url(const struct weburl *u)
     CLEANUP(buf_fini) struct buf key = BUF_INIT;
     CLEANUP(weburl_fini) struct weburl again = {0};
     ENSURE(u->host.len > 0 && strlen(u->host.data) == u->host.len);
-    ENSURE(u->target.len > 0 && strlen(u->target.data) == u->target.len && u->target.data[0] == '/');
+    ENSURE(u->target.len > 0 && strlen(u->target.data) == u->target.len &&
+           u->target.data[0] == '/');
     for (const char *p = u->host.data; *p; p++) {
-        ENSURE((*p >= 'a' && *p <= 'z') || (*p >= '0' && *p <= '9') || strchr("-_.:[]", *p) || (u->host.data[0] == '[' && *p <= 'F'));
+        ENSURE((*p >= 'a' && *p <= 'z') || (*p >= '0' && *p <= '9') || strchr("-_.:[]", *p) ||
+               (u->host.data[0] == '[' && *p <= 'F'));
     }
     for (const char *p = u->target.data; *p; p++) {
         ENSURE(*p > ' ' && *p < 127 && *p != '#');
@@ -57,7 +61,8 @@ static void check_list(const char *text, size_t len)
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
-    ENSURE(log_open("/dev/null", LOG_LEVEL_ERROR) == 0); /* what is wrong with a list is logged, too */
+    ENSURE(log_open("/dev/null", LOG_LEVEL_ERROR) ==
+           0); /* what is wrong with a list is logged, too */
     return 0;
 }
 

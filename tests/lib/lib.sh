@@ -249,9 +249,9 @@ s3fast_ctl() { curl -sSg --fail-with-body --noproxy '*' -X "$1" "$S3FAST_ENDPOIN
 
 # start_nginx ROOT: a web server of this test's own, see tests/servers/nginx. Sets WEB_PORT WEB_PORT2 WEB_LOG WEB_USER WEB_PASSWORD.
 start_nginx() {
-    local text
-    command -v nginx >/dev/null || PATH=$PATH:/usr/sbin command -v nginx >/dev/null || skip_all "nginx is not installed"
-    text=$(PATH=$PATH:/usr/sbin "$SERVERS_DIR/nginx" start "$T/nginx" "$1") || die "nginx does not start"
+    local text PATH=$PATH:/usr/sbin
+    command -v nginx >/dev/null || skip_all "nginx is not installed"
+    text=$("$SERVERS_DIR/nginx" start "$T/nginx" "$1") || die "nginx does not start"
     eval "$text"
 }
 # start_web: a web server with faults, see tests/servers/web.py. Sets ODD_PORT.

@@ -26,7 +26,8 @@ static int setup(void **state)
     assert_true(fd >= 0);
     assert_int_equal(write(fd, list, strlen(list)), (ssize_t)strlen(list));
     close(fd);
-    struct conf_remote c = {.name = LIT("web"), .urllist = list_path, .access_key_id = LIT("user"), .https = true};
+    struct conf_remote c = {
+        .name = LIT("web"), .urllist = list_path, .access_key_id = LIT("user"), .https = true};
     struct errinfo err = {0};
     c.access_key_secret = secret_new("secret");
     if (be_dialect_http.configure(&c, &site, &err) < 0) {
@@ -43,7 +44,8 @@ static int teardown(void **state)
 }
 
 /* One operation and its request. */
-struct try {
+struct
+try {
     struct be_stat stat;
     struct be_read read;
     struct dialect_call call;
@@ -55,7 +57,8 @@ static void begin(struct try *t, enum be_kind kind, const char *key, uint64_t of
 {
     static char buf[100];
     *t = (struct try){.read = {.offset = offset, .len = len, .buf = buf}};
-    t->call = (struct dialect_call){.kind = kind, .op = kind == BE_STAT ? &t->stat.op : &t->read.op};
+    t->call =
+        (struct dialect_call){.kind = kind, .op = kind == BE_STAT ? &t->stat.op : &t->read.op};
     t->call.op->kind = kind;
     t->call.op->key = key;
     assert_int_equal(be_dialect_http.build(site, &t->call, &t->req, &t->err), 0);
@@ -75,7 +78,8 @@ static const char *header(const struct try *t, const char *name)
     return value ? value : "";
 }
 
-static void expect_request(const struct try *t, const char *method, const char *url, const char *host)
+static void expect_request(const struct try *t, const char *method, const char *url,
+                           const char *host)
 {
     assert_string_equal(t->req.method, method);
     assert_string_equal(buf_str(&t->req.url), url);
@@ -84,7 +88,8 @@ static void expect_request(const struct try *t, const char *method, const char *
 }
 
 /* headers: "name: value" pairs, ended by NULL. */
-static struct dialect_answer answer(int status, struct kvlist *headers, const char *const *lines, uint64_t got)
+static struct dialect_answer answer(int status, struct kvlist *headers, const char *const *lines,
+                                    uint64_t got)
 {
     kv_fini(headers);
     for (; lines && *lines; lines++) {
@@ -92,7 +97,8 @@ static struct dialect_answer answer(int status, struct kvlist *headers, const ch
         CLEANUP(mem_freep) char *name = mem_strndup(*lines, (size_t)(colon - *lines));
         kv_set(headers, name, colon + 2);
     }
-    return (struct dialect_answer){.http_status = status, .headers = headers, .body = "", .body_got = got};
+    return (struct dialect_answer){
+        .http_status = status, .headers = headers, .body = "", .body_got = got};
 }
 #define LINES(...) ((const char *const[]){__VA_ARGS__, NULL})
 
@@ -132,7 +138,8 @@ static void test_requests(void **state)
     end(&t);
     begin(&t, BE_READ, "a/2", 0, 0);
     expect_request(&t, "HEAD", "http://web/2", "web");
-    assert_string_equal(header(&t, "authorization"), "Basic b3duOnBhc3Mgd29yZA=="); /* the URL's own */
+    assert_string_equal(header(&t, "authorization"),
+                        "Basic b3duOnBhc3Mgd29yZA=="); /* the URL's own */
     end(&t);
     struct be_stat st = {.op = {.kind = BE_STAT, .key = "no"}};
     struct dialect_call call = {.kind = BE_STAT, .op = &st.op};
@@ -187,7 +194,11 @@ static void test_sizes(void **state)
     struct try t;
     begin(&t, BE_STAT, "a", 0, 0);
     assert_int_equal(follow(&t, 200, LINES("Content-Length: 7")), FOLLOW_NOT);
-    assert_int_equal(parse(&t, 200, LINES("Content-Length: 7", "ETag: \"e\"", "Last-Modified: Tue, 14 Nov 2023 22:13:20 GMT"), 0), 0);
+    assert_int_equal(parse(&t, 200,
+                           LINES("Content-Length: 7", "ETag: \"e\"",
+                                 "Last-Modified: Tue, 14 Nov 2023 22:13:20 GMT"),
+                           0),
+                     0);
     assert_int_equal(t.stat.object.size, 7);
     assert_string_equal(t.stat.object.etag, "e");
     assert_true(t.stat.object.mtime_ns == INT64_C(1700000000) * 1000000000);
@@ -200,14 +211,16 @@ static void test_sizes(void **state)
         expect_request(&t, "GET", URL, "web:8080");
         assert_string_equal(header(&t, "range"), "bytes=0-0");
         assert_int_equal(follow(&t, refusals[i], NULL), FOLLOW_NOT); /* GET's word is final */
-        assert_int_equal(parse(&t, 206, LINES("Content-Range: bytes 0-0/123", "Content-Length: 1"), 0), 0);
+        assert_int_equal(
+            parse(&t, 206, LINES("Content-Range: bytes 0-0/123", "Content-Length: 1"), 0), 0);
         assert_int_equal(t.stat.object.size, 123);
         end(&t);
     }
     begin(&t, BE_STAT, "a", 0, 0);
     assert_int_equal(follow(&t, 401, NULL), FOLLOW_NOT);
     assert_int_equal(follow(&t, 503, NULL), FOLLOW_NOT);
-    assert_int_equal(follow(&t, 200, LINES("Content-Length: 0")), FOLLOW_AGAIN); /* some say so of any */
+    assert_int_equal(follow(&t, 200, LINES("Content-Length: 0")),
+                     FOLLOW_AGAIN); /* some say so of any */
     assert_int_equal(follow(&t, 416, LINES("Content-Range: bytes */0")), FOLLOW_SUCCESS);
     assert_int_equal(parse(&t, 416, LINES("Content-Range: bytes */0"), 0), 0);
     assert_int_equal(t.stat.object.size, 0);
@@ -252,22 +265,27 @@ static void test_metadata(void **state)
 {
     struct try t;
     begin(&t, BE_STAT, "a", 0, 0);
-    assert_int_equal(parse(&t, 200,
-                           LINES("Content-Length: 7", "Content-Type: text/x", "Cache-Control: no-store",
-                                 "X-Oss-Meta-Colour: UTF-8''%C3%A4", "x-cos-meta-md5: abc", "X-Meta-no: 1", "x-: 2",
-                                 "Content-MD5: XUFAKrxLKna5cZ2REBfFkg==", "Server: s"),
-                           0),
-                     0);
+    assert_int_equal(
+        parse(&t, 200,
+              LINES("Content-Length: 7", "Content-Type: text/x", "Cache-Control: no-store",
+                    "X-Oss-Meta-Colour: UTF-8''%C3%A4", "x-cos-meta-md5: abc", "X-Meta-no: 1",
+                    "x-: 2", "Content-MD5: XUFAKrxLKna5cZ2REBfFkg==", "Server: s"),
+              0),
+        0);
     assert_string_equal(kv_get(&t.stat.meta, "content-type"), "text/x");
     assert_string_equal(kv_get(&t.stat.meta, "cache-control"), "no-store");
     assert_string_equal(kv_get(&t.stat.meta, "meta-colour"), "\xc3\xa4");
     assert_string_equal(kv_get(&t.stat.meta, "meta-md5"), "abc");
     assert_int_equal(t.stat.meta.n, 4);
     kv_fini(&t.stat.meta);
-    assert_int_equal(parse(&t, 200, LINES("Content-Length: 7", "Content-MD5: XUFAKrxLKna5cZ2REBfFkg=="), 0), 0);
+    assert_int_equal(
+        parse(&t, 200, LINES("Content-Length: 7", "Content-MD5: XUFAKrxLKna5cZ2REBfFkg=="), 0), 0);
     assert_string_equal(kv_get(&t.stat.meta, "meta-md5"), "5d41402abc4b2a76b9719d911017c592");
     kv_fini(&t.stat.meta);
-    assert_int_equal(parse(&t, 206, LINES("Content-Range: bytes 0-0/7", "Content-MD5: XUFAKrxLKna5cZ2REBfFkg=="), 0), 0);
+    assert_int_equal(
+        parse(&t, 206, LINES("Content-Range: bytes 0-0/7", "Content-MD5: XUFAKrxLKna5cZ2REBfFkg=="),
+              0),
+        0);
     assert_null(kv_get(&t.stat.meta, "meta-md5")); /* that of the piece */
     end(&t);
 }
@@ -301,7 +319,8 @@ static void test_reads(void **state)
     assert_int_equal(t.read.got, 5);
     assert_int_equal(parse(&t, 200, LINES("Content-Length: 100", "ETag: \"e\""), 20), 0);
     assert_true(t.read.got == 20 && t.read.object.size == 100);
-    assert_int_equal(parse(&t, 200, LINES("Content-Length: 9", "ETag: \"e\""), 0), 0); /* it begins behind the end */
+    assert_int_equal(parse(&t, 200, LINES("Content-Length: 9", "ETag: \"e\""), 0),
+                     0); /* it begins behind the end */
     assert_true(t.read.got == 0 && t.read.object.size == 9);
     end(&t);
     static const struct {
@@ -337,15 +356,18 @@ static void test_reads(void **state)
     assert_int_equal(be_dialect_http.follow(site, &t.call, &a, &t.req, &t.err), FOLLOW_AGAIN);
     assert_int_equal(t.req.kept, 7);
     assert_string_equal(header(&t, "range"), "bytes=17-29");
-    assert_int_equal(be_dialect_http.follow(site, &t.call, &a, &t.req, &t.err), FOLLOW_NOT); /* the same again */
+    assert_int_equal(be_dialect_http.follow(site, &t.call, &a, &t.req, &t.err),
+                     FOLLOW_NOT); /* the same again */
     kv_fini(&headers);
     assert_int_equal(parse(&t, 206, LINES("Content-Range: bytes 17-29/100", "ETag: \"e\""), 20), 0);
     assert_int_equal(t.read.got, 20);
     end(&t);
     begin(&t, BE_READ, "a", 10, 20);
-    assert_int_equal(follow(&t, 206, LINES("Content-Type: Multipart/ByteRanges; boundary=x")), FOLLOW_AGAIN);
+    assert_int_equal(follow(&t, 206, LINES("Content-Type: Multipart/ByteRanges; boundary=x")),
+                     FOLLOW_AGAIN);
     assert_string_equal(header(&t, "range"), "");
-    assert_int_equal(follow(&t, 206, LINES("Content-Type: multipart/byteranges; boundary=x")), FOLLOW_NOT);
+    assert_int_equal(follow(&t, 206, LINES("Content-Type: multipart/byteranges; boundary=x")),
+                     FOLLOW_NOT);
     assert_int_equal(follow(&t, 403, NULL), FOLLOW_NOT);
     assert_int_equal(follow(&t, 416, NULL), FOLLOW_NOT); /* the driver looks */
     end(&t);
@@ -380,9 +402,10 @@ static void test_refusals(void **state)
     static const struct {
         int status;
         enum err_class cls;
-    } cases[] = {{401, ERR_AUTH},      {403, ERR_AUTH},      {404, ERR_ABSENT},    {410, ERR_ABSENT},
-                 {408, ERR_TRANSIENT}, {429, ERR_THROTTLED}, {503, ERR_THROTTLED}, {502, ERR_TRANSIENT},
-                 {522, ERR_TRANSIENT}, {451, ERR_INVALID},   {304, ERR_PRECOND}};
+    } cases[] = {{401, ERR_AUTH},      {403, ERR_AUTH},      {404, ERR_ABSENT},
+                 {410, ERR_ABSENT},    {408, ERR_TRANSIENT}, {429, ERR_THROTTLED},
+                 {503, ERR_THROTTLED}, {502, ERR_TRANSIENT}, {522, ERR_TRANSIENT},
+                 {451, ERR_INVALID},   {304, ERR_PRECOND}};
     struct try t;
     begin(&t, BE_STAT, "a/1", 0, 0);
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
@@ -403,9 +426,11 @@ static void test_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_requests), cmocka_unit_test(test_redirects), cmocka_unit_test(test_sizes),
-        cmocka_unit_test(test_versions), cmocka_unit_test(test_metadata),  cmocka_unit_test(test_manifest),
-        cmocka_unit_test(test_reads),    cmocka_unit_test(test_lists),     cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_requests), cmocka_unit_test(test_redirects),
+        cmocka_unit_test(test_sizes),    cmocka_unit_test(test_versions),
+        cmocka_unit_test(test_metadata), cmocka_unit_test(test_manifest),
+        cmocka_unit_test(test_reads),    cmocka_unit_test(test_lists),
+        cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
