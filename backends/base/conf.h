@@ -48,7 +48,8 @@ struct conf {
     size_t n_remotes;
 };
 
-/* Credentials a section does not give come from the environment (AWS_…, COS_… and their like), ~/.aws/credentials or ~/.ossutilconfig.
+/* Credentials a section does not give come from the environment (AWS_…, COS_… or TENCENTCLOUD_…, AZURE_STORAGE_… and their like),
+ * ~/.aws/credentials or ~/.ossutilconfig.
  * First found of `path`, $OBJMIG_CONFIG, ~/.config/objmig/objmig.conf, /etc/objmig/objmig.conf. Reads all sections and
  * lists every fault, one line each, in *ret_faults: "FILE:LINE: [section] key: what; how to mend". 0 or -errno
  * (-EINVAL with faults, -EPERM when readable by others with secrets in it, -ENOENT without a fault when none exists and path is

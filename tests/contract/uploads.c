@@ -323,6 +323,12 @@ static void uploads_of_parts(void **state)
     assert_true(BE_SYNC(t->be, be_mp_commit, &late) < 0);
     expect_failure(&late.op, ERR_ABSENT);
     assert_int_equal(count_uploads(t, a, NULL, NULL), 0);
+
+    /* nobody wanted it, and yet it is there until something is made of it */
+    struct be_commit last = {.op = {.key = ab}, .upload_id = id3, .parts = &other, .n_parts = 1};
+    assert_int_equal(BE_SYNC(t->be, be_mp_commit, &last), 0);
+    expect_content(t, ab, "other", 5);
+    assert_int_equal(count_uploads(t, ab, NULL, NULL), 0);
     drop(t, a);
     drop(t, ab);
 }

@@ -115,15 +115,15 @@ def answers():
     yield 'redirect', '0a30\n\n' + error('PermanentRedirect', '<Endpoint>b.example.com</Endpoint>')
     blob = head + ("x-ms-meta-md5_2dfrom: UTF-8''%E4%B8%AD\nx-ms-meta-_expires: x\nx-ms-access-tier: Archive\n"
                    'x-ms-encryption-scope: s\nContent-Type: text/plain\n')
-    yield 'azure-stat', '3a00\n' + blob + '\n'
-    yield 'azure-read', '3b15\n' + blob + 'Content-Range: bytes 1-5/6\n\n'
-    yield 'azure-behind', '3b10\n' + blob + 'Content-Range: bytes 1-0/1\n\n'
-    yield 'azure-list', ('3e00\n\n<EnumerationResults><Blobs><Blob><Name Encoded="true">a%07</Name><Properties><Etag>0x1</Etag>'
+    yield 'azure-stat', '5a00\n' + blob + '\n'
+    yield 'azure-read', '5b15\n' + blob + 'Content-Range: bytes 1-5/6\n\n'
+    yield 'azure-behind', '5b10\n' + blob + 'Content-Range: bytes 1-0/1\n\n'
+    yield 'azure-list', ('5e00\n\n<EnumerationResults><Blobs><Blob><Name Encoded="true">a%07</Name><Properties><Etag>0x1</Etag>'
                          '<Content-Length>0</Content-Length></Properties></Blob><BlobPrefix><Name>b/</Name></BlobPrefix></Blobs>'
                          '<NextMarker>m</NextMarker></EnumerationResults>')
-    yield 'azure-copy', '3f00\n' + blob + 'x-ms-copy-status: success\n\n'
-    yield 'azure-parts', '3l00\n\n<BlockList><UncommittedBlocks><Block><Name>YWFh</Name><Size>5</Size></Block></UncommittedBlocks></BlockList>'
-    yield 'azure-error', ('3a50\nx-ms-request-id: id\n\n<Error><Code>AuthenticationFailed</Code><Message>m\nTime:1</Message>'
+    yield 'azure-copy', '5f00\n' + blob + 'x-ms-copy-status: success\n\n'
+    yield 'azure-parts', '5l00\n\n<BlockList><UncommittedBlocks><Block><Name>YWFh</Name><Size>5</Size></Block></UncommittedBlocks></BlockList>'
+    yield 'azure-error', ('5a50\nx-ms-request-id: id\n\n<Error><Code>AuthenticationFailed</Code><Message>m\nTime:1</Message>'
                           '<AuthenticationErrorDetail>Request date header too old</AuthenticationErrorDetail></Error>')
     yield 'skew', '2a50\nDate: Tue, 14 Nov 2023 22:33:20 GMT\n\n'
 

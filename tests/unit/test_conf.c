@@ -70,6 +70,10 @@ static void clear_env(void)
         "TENCENTCLOUD_SECRET_ID",
         "TENCENTCLOUD_SECRET_KEY",
         "TENCENTCLOUD_TOKEN",
+        "AZURE_STORAGE_ACCOUNT",
+        "AZURE_STORAGE_KEY",
+        "AZURE_STORAGE_SAS_TOKEN",
+        "AZURE_STORAGE_CONNECTION_STRING",
         "OBJMIG_CONFIG",
     };
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
@@ -449,6 +453,62 @@ static void test_environment(void **state)
     assert_string_equal(conf->remotes[0]->access_key_secret->bytes, "c2");
 }
 
+#define AZURE "[z]\nprovider=azure\nbucket=box\n"
+
+static const struct conf_remote *azure(const char *more)
+{
+    CLEANUP(mem_freep) char *text = mem_printf(AZURE "%s", more);
+    assert_int_equal(load(text), 0);
+    return conf->remotes[0];
+}
+
+/* A key or a SAS, from one place; the account says where it is. */
+static void test_azure(void **state)
+{
+    const struct conf_remote *r = azure("accessKeyId=acc\naccessKeySecret=a2V5\n");
+    assert_string_equal(r->region, "");
+    assert_null(r->security_token);
+    assert_string_equal(azure("accessKeyId=acc\nsasToken=?sv=1&sig=x\n")->security_token->bytes,
+                        "?sv=1&sig=x");
+    assert_null(conf->remotes[0]->access_key_secret);
+    expect_fault(AZURE, ":1: [z] accessKeyId: missing; add accessKeyId (the account) and "
+                        "accessKeySecret or sasToken, or set AZURE_STORAGE_ACCOUNT and "
+                        "AZURE_STORAGE_KEY, or AZURE_STORAGE_CONNECTION_STRING\n");
+    expect_fault(AZURE "accessKeyId=acc\n",
+                 ":1: [z] accessKeySecret: missing beside accessKeyId; add it, or sasToken\n");
+    expect_fault(AZURE "sasToken=sig=x\n", ":1: [z] accessKeyId: missing; name the storage account\n");
+    expect_fault(AZURE KEYS "sasToken=sig=x\n",
+                 ":6: [z] securityToken: given beside accessKeySecret; keep one of them\n");
+    expect_fault(AZURE KEYS "region=eu\n", ":6: [z] region: means nothing with provider = azure");
+
+    (void)setenv("AZURE_STORAGE_ACCOUNT", "envacc", 1);
+    (void)setenv("AZURE_STORAGE_SAS_TOKEN", "sv=1&sig=env", 1);
+    assert_string_equal(azure("")->access_key_id, "envacc");
+    assert_string_equal(conf->remotes[0]->security_token->bytes, "sv=1&sig=env");
+    (void)setenv("AZURE_STORAGE_KEY", "a2V5", 1); /* better than a SAS, and not mixed with one */
+    assert_string_equal(azure("")->access_key_secret->bytes, "a2V5");
+    assert_null(conf->remotes[0]->security_token);
+    clear_env();
+
+    static const char string[] = "AZURE_STORAGE_CONNECTION_STRING";
+    (void)setenv(string, "DefaultEndpointsProtocol=https;AccountName=acc;AccountKey=a2V5PQ==;"
+                         "EndpointSuffix=core.chinacloudapi.cn", 1);
+    r = azure("");
+    assert_string_equal(r->access_key_id, "acc");
+    assert_string_equal(r->access_key_secret->bytes, "a2V5PQ==");
+    assert_string_equal(r->endpoint, "https://acc.blob.core.chinacloudapi.cn");
+    assert_true(r->https);
+    assert_string_equal(azure("endPoint=elsewhere\n")->endpoint, "elsewhere");
+    (void)setenv(string, "BlobEndpoint=http://127.0.0.1:1/acc;SharedAccessSignature=sv=1&sig=x", 1);
+    r = azure("");
+    assert_string_equal(r->access_key_id, "acc");
+    assert_string_equal(r->security_token->bytes, "sv=1&sig=x");
+    assert_false(r->https);
+    (void)setenv(string, "AccountName=acc;AccountKey=", 1);
+    expect_fault(AZURE, ":1: [z] accessKeyId: AZURE_STORAGE_CONNECTION_STRING lacks");
+    clear_env();
+}
+
 static void test_aws_file(void **state)
 {
     char folder[96], path[128];
@@ -657,7 +717,7 @@ int main(void)
         TEST(test_long_values),    TEST(test_search),  TEST(test_environment),
         TEST(test_aws_file),       TEST(test_resolve), TEST(test_urls),
         TEST(test_ossutil_file),   TEST(test_signature_versions),
-        TEST(test_numbers),
+        TEST(test_azure),          TEST(test_numbers),
     };
     return cmocka_run_group_tests_name("conf", tests, NULL, NULL);
 }
