@@ -491,7 +491,7 @@ static void copies_by_steps(void **state)
 
 /* --- answers */
 
-static struct errinfo classify(const struct dialect_site *s, int status, const char *body, const char *date,
+static struct errinfo azure_error(const struct dialect_site *s, int status, const char *body, const char *date,
                                const char *header_code)
 {
     CLEANUP(kv_fini) struct kvlist headers = {0};
@@ -510,7 +510,7 @@ static struct errinfo classify(const struct dialect_site *s, int status, const c
     return err;
 }
 
-#define ERROR(code, more) "\xef\xbb\xbf<?xml version=\"1.0\" encoding=\"utf-8\"?><Error><Code>" code "</Code>" more "</Error>"
+#define AZURE_ERROR(code, more) "\xef\xbb\xbf<?xml version=\"1.0\" encoding=\"utf-8\"?><Error><Code>" code "</Code>" more "</Error>"
 
 static void classifies(void **state)
 {
@@ -533,27 +533,27 @@ static void classifies(void **state)
     };
     struct dialect_site *s = with_key(), *sas = made(azure_conf("", NULL, SAS));
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
-        CLEANUP(mem_freep) char *body = mem_printf(ERROR("%s", "<Message>m\nRequestId:1</Message>"), cases[i].code);
-        struct errinfo err = classify(s, cases[i].status, body, NULL, NULL);
+        CLEANUP(mem_freep) char *body = mem_printf(AZURE_ERROR("%s", "<Message>m\nRequestId:1</Message>"), cases[i].code);
+        struct errinfo err = azure_error(s, cases[i].status, body, NULL, NULL);
         assert_int_equal(err.cls, cases[i].cls);
         assert_string_equal(err.code, cases[i].code);
         assert_null(strstr(err.message, "RequestId"));
-        err = classify(s, cases[i].status, "", NULL, cases[i].code); /* as a HEAD says it */
+        err = azure_error(s, cases[i].status, "", NULL, cases[i].code); /* as a HEAD says it */
         assert_int_equal(err.cls, cases[i].cls);
         assert_string_equal(err.code, cases[i].code);
     }
-    struct errinfo err = classify(s, 404, ERROR("ContainerNotFound", ""), NULL, NULL);
+    struct errinfo err = azure_error(s, 404, AZURE_ERROR("ContainerNotFound", ""), NULL, NULL);
     assert_string_equal(err.code, "NoSuchBucket"); /* the name the floors above know */
-    err = classify(s, 409, ERROR("BlobArchived", ""), NULL, NULL);
+    err = azure_error(s, 409, AZURE_ERROR("BlobArchived", ""), NULL, NULL);
     assert_non_null(strstr(err.message, "is archived (Archive): restore it first"));
 
-    static const char late[] = ERROR(
+    static const char late[] = AZURE_ERROR(
         "AuthenticationFailed", "<AuthenticationErrorDetail>Request date header too old</AuthenticationErrorDetail>");
-    assert_int_equal(classify(s, 403, late, NULL, NULL).cls, ERR_SKEW);
-    assert_int_equal(classify(s, 403, "", "Tue, 14 Nov 2023 22:33:20 GMT", "AuthenticationFailed").cls, ERR_SKEW);
-    assert_int_equal(classify(s, 403, "", "Tue, 14 Nov 2023 22:13:30 GMT", "AuthenticationFailed").cls, ERR_AUTH);
+    assert_int_equal(azure_error(s, 403, late, NULL, NULL).cls, ERR_SKEW);
+    assert_int_equal(azure_error(s, 403, "", "Tue, 14 Nov 2023 22:33:20 GMT", "AuthenticationFailed").cls, ERR_SKEW);
+    assert_int_equal(azure_error(s, 403, "", "Tue, 14 Nov 2023 22:13:30 GMT", "AuthenticationFailed").cls, ERR_AUTH);
     /* a SAS has its own times, which no corrected clock changes */
-    assert_int_equal(classify(sas, 403, "", "Tue, 14 Nov 2023 22:33:20 GMT", "AuthenticationFailed").cls, ERR_AUTH);
+    assert_int_equal(azure_error(sas, 403, "", "Tue, 14 Nov 2023 22:33:20 GMT", "AuthenticationFailed").cls, ERR_AUTH);
     be_dialect_azure.release(s);
     be_dialect_azure.release(sas);
 }
