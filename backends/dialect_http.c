@@ -489,7 +489,7 @@ static int http_parse(const struct dialect_site *site, const struct dialect_call
     }
     o->object = object;
     o->meta = meta;
-    o->got = (size_t)a->body_got;
+    o->got = wants_bytes(call) ? (size_t)a->body_got : 0;
     return 0;
 }
 
