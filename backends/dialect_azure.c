@@ -456,7 +456,9 @@ static int add_sas(const struct dialect_site *site, const struct secret *token,
         }
         has_sig = has_sig || strcmp(buf_str(&name), "sig") == 0;
         kv_set(query, buf_str(&name), buf_str(&value));
-        explicit_bzero(value.data, value.len);
+        if (value.len > 0) {
+            explicit_bzero(value.data, value.len);
+        }
     }
     if (!has_sig) {
         return err_set(reterr, ERR_INVALID, -EINVAL,
