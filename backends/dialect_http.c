@@ -89,9 +89,9 @@ static size_t list_begin(const struct urllist *l, const struct be_list *o)
             CLEANUP(mem_freep) char *end = mem_strdup(after);
             end[len - 1]++; /* the delimiter is no last byte */
             next = urllist_lower(l, end, len);
-        } else if (next < urllist_count(l) &&
-                   memcmp(urllist_key(l, next, &n), after, MIN(n, len)) == 0 && n == len) {
-            next++;
+        } else if (next < urllist_count(l)) {
+            const char *key = urllist_key(l, next, &n);
+            next += n == len && memcmp(key, after, len) == 0;
         }
         at = MAX(at, next);
     }
