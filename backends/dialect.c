@@ -7,6 +7,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "digest.h"
 #include "mem.h"
 #include "sync.h"
 
@@ -30,6 +31,21 @@ void dialect_page_fini(struct dialect_page *p)
     }
     free(p->uploads);
     *p = (struct dialect_page){0};
+}
+
+void dialect_page_only(struct dialect_page *p, const char *key)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < p->n_uploads; i++) {
+        struct be_upload u = p->uploads[i];
+        if (strcmp(u.key, key) == 0) {
+            p->uploads[kept++] = u;
+        } else {
+            free(u.key);
+            free(u.upload_id);
+        }
+    }
+    p->n_uploads = kept;
 }
 
 int dialect_url(const struct dialect_site *site, const struct dialect_request *r, struct buf *ret)
@@ -115,6 +131,60 @@ int dialect_endpoint(const struct conf_remote *conf, char **ret_host, struct err
     }
     *ret_host = TAKE(host);
     return 0;
+}
+
+int dialect_endpoint_of_region(const struct conf_remote *conf, const char *format,
+                               const char *example, char **ret_host, struct errinfo *reterr)
+{
+    const char *region = conf->region ? conf->region : "";
+    if (conf->endpoint && conf->endpoint[0] != '\0') {
+        return dialect_endpoint(conf, ret_host, reterr);
+    }
+    if (region[0] == '\0') {
+        return err_set(reterr, ERR_INVALID, -EINVAL, "[%s] region: missing; set region (e.g. %s)",
+                       conf->name, example);
+    }
+    for (const char *p = region; *p; p++) {
+        if (!isalnum((unsigned char)*p) && *p != '-') {
+            return err_set(reterr, ERR_INVALID, -EINVAL, "[%s] region: '%.60s' is not one",
+                           conf->name, region);
+        }
+    }
+    const char *at = strstr(format, "%s");
+    *ret_host = mem_printf("%.*s%s%s", (int)(at - format), format, region, at + 2);
+    return 0;
+}
+
+bool dialect_place(struct dialect_site *site, const struct conf_remote *conf, const char *endpoint)
+{
+    size_t n = strlen(site->bucket);
+    bool in_host = strncasecmp(endpoint, site->bucket, n) == 0 && endpoint[n] == '.';
+    bool path = !in_host && (conf->path_style || dialect_host_is_address(endpoint));
+    site->host =
+        in_host || path ? mem_strdup(endpoint) : mem_printf("%s.%s", site->bucket, endpoint);
+    site->base = path ? mem_printf("/%s", site->bucket) : mem_strdup("");
+    return path;
+}
+
+void dialect_payload_sha256(struct dialect_request *r, bool unsigned_payload)
+{
+    if (r->body_sha256[0] != '\0') {
+        return;
+    }
+    if (unsigned_payload && r->body_len > 0 && r->body != r->own.data) {
+        snprintf(r->body_sha256, sizeof(r->body_sha256), "UNSIGNED-PAYLOAD");
+    } else {
+        uint8_t hash[DIGEST_SHA256_LEN];
+        digest_sha256(r->body, r->body_len, hash);
+        hex_encode(hash, sizeof(hash), r->body_sha256);
+    }
+}
+
+bool dialect_option(const struct conf_remote *conf, const char *name, bool otherwise)
+{
+    const char *v = kv_get(&conf->defaults, name);
+    bool on = otherwise;
+    return v && conf_parse_bool(v, &on) == 0 ? on : otherwise;
 }
 
 bool dialect_host_is_address(const char *host)

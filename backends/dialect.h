@@ -1,8 +1,8 @@
 /* What an HTTP object store provides instead of a driver: pure functions that turn operations into
  * requests and answers into results. objstore.c does all the rest.
  *
- * No function here does I/O, reads a clock, retries or logs, and none takes a lock but the keyring's
- * own. A site is written by configure and read-only after it, but for its keyring, so every function but configure and release may run on any
+ * No function here does I/O, reads a clock, retries or logs, and none takes a lock but those that guard
+ * the credentials and what is made of them. A site is written by configure and read-only after it, but for its keyring, so every function but configure and release may run on any
  * number of threads at once. */
 #pragma once
 
@@ -89,6 +89,8 @@ struct dialect_page {
     size_t unshowable; /* BE_LIST: keys left out: empty, or with a NUL byte */
 };
 void dialect_page_fini(struct dialect_page *p);
+/* Keeps the uploads of exactly that key: a prefix also finds longer ones. */
+void dialect_page_only(struct dialect_page *p, const char *key);
 
 struct be_dialect {
     const char *name; /* of the provider, "s3" */
@@ -125,7 +127,7 @@ struct be_dialect {
     void (*stream_free)(void *stream);
 };
 
-extern const struct be_dialect be_dialect_s3, be_dialect_cos;
+extern const struct be_dialect be_dialect_s3, be_dialect_cos, be_dialect_gcs, be_dialect_bos;
 
 /* --- shared by dialects: dialect.c
  * ----------------------------------------------------------------------------------- */
@@ -137,6 +139,17 @@ int dialect_path(const struct dialect_site *site, const char *key, struct buf *r
 
 /* endPoint = HOST[:PORT] or a URL. ret_host loses a port that is the scheme's own. */
 int dialect_endpoint(const struct conf_remote *conf, char **ret_host, struct errinfo *reterr);
+/* The same, or what the region makes of `format` (with one %s, a literal); example: a region. */
+int dialect_endpoint_of_region(const struct conf_remote *conf, const char *format,
+                               const char *example, char **ret_host, struct errinfo *reterr);
+/* host and base for a bucket at that endpoint: in the host's name, or with pathStyle and for addresses in the
+ * path (true). */
+bool dialect_place(struct dialect_site *site, const struct conf_remote *conf, const char *endpoint);
+/* Fills body_sha256 of V4 signatures once, for all attempts. unsigned_payload: TLS, or Content-MD5 alone if the configuration
+ * says so, covers the caller's bytes. */
+void dialect_payload_sha256(struct dialect_request *r, bool unsigned_payload);
+/* An on/off setting that only dialects know. */
+bool dialect_option(const struct conf_remote *conf, const char *name, bool otherwise);
 bool dialect_host_is_address(
     const char *host); /* an IP address or localhost, with or without port */
 /* Fills name, https, bucket and credentials. */

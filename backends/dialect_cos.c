@@ -1,5 +1,4 @@
 /* Tencent COS, its own XML API with q-sign. */
-#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -62,30 +61,12 @@ static int cos_place(const struct conf_remote *conf, struct s3like *s, struct er
     struct dialect_site *site = &s->site;
     const char *region = conf->region ? conf->region : "";
     CLEANUP(mem_freep) char *endpoint = NULL;
-    if (conf->endpoint && conf->endpoint[0] != '\0') {
-        int err = dialect_endpoint(conf, &endpoint, reterr);
-        if (err < 0) {
-            return err;
-        }
-    } else {
-        if (region[0] == '\0') {
-            return err_set(reterr, ERR_INVALID, -EINVAL,
-                           "[%s] region: missing; set region (e.g. ap-guangzhou)", site->name);
-        }
-        for (const char *p = region; *p; p++) {
-            if (!isalnum((unsigned char)*p) && *p != '-') {
-                return err_set(reterr, ERR_INVALID, -EINVAL, "[%s] region: '%.60s' is not one",
-                               site->name, region);
-            }
-        }
-        endpoint = mem_printf("cos.%s.myqcloud.com", region);
+    int err = dialect_endpoint_of_region(conf, "cos.%s.myqcloud.com", "ap-guangzhou", &endpoint,
+                                         reterr);
+    if (err < 0) {
+        return err;
     }
-    size_t n = strlen(site->bucket);
-    bool in_host = strncasecmp(endpoint, site->bucket, n) == 0 && endpoint[n] == '.';
-    bool path = !in_host && (conf->path_style || dialect_host_is_address(endpoint));
-    site->host =
-        in_host || path ? mem_strdup(endpoint) : mem_printf("%s.%s", site->bucket, endpoint);
-    site->base = path ? mem_printf("/%s", site->bucket) : mem_strdup("");
+    bool path = dialect_place(site, conf, endpoint);
     /* how other buckets' copy requests name this one: never the accelerated or internal entrance it
      * is used through */
     if (region[0] != '\0' &&

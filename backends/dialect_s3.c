@@ -7,7 +7,6 @@
 #include <strings.h>
 
 #include "dialect_s3like.h"
-#include "digest.h"
 #include "mem.h"
 #include "names.h"
 #include "sign.h"
@@ -182,13 +181,6 @@ static int place(const struct conf_remote *conf, struct s3 *s, char *endpoint,
     return 0;
 }
 
-static bool option_on(const struct conf_remote *conf, const char *name, bool otherwise)
-{
-    const char *v = kv_get(&conf->defaults, name);
-    bool on = otherwise;
-    return v && conf_parse_bool(v, &on) == 0 ? on : otherwise;
-}
-
 static int s3_configure(const struct conf_remote *conf, struct dialect_site **ret,
                         struct errinfo *reterr)
 {
@@ -220,7 +212,7 @@ static int s3_configure(const struct conf_remote *conf, struct dialect_site **re
         return err;
     }
     s->v2 = strcmp(signature, "v2") == 0;
-    s->unsigned_payload = option_on(conf, "unsignedPayload", site->https);
+    s->unsigned_payload = dialect_option(conf, "unsignedPayload", site->https);
     s->like.vendor = "x-amz-";
     s->like.replace = "REPLACE";
     s->like.encryption = s3_encryption;
@@ -243,7 +235,7 @@ static int s3_configure(const struct conf_remote *conf, struct dialect_site **re
     site->caps |= f->traits & PART_COPY ? BE_CAP_PART_COPY : 0;
     site->caps |= f->traits & BATCH ? BE_CAP_REMOVE_MANY : 0;
     site->caps |= (f->traits & MD5S_ETAG) && !kms ? BE_CAP_MP_ETAG_MD5S : 0;
-    if (option_on(conf, "conditionalWrites", f->traits & CONDITIONS)) {
+    if (dialect_option(conf, "conditionalWrites", f->traits & CONDITIONS)) {
         site->caps |= BE_CAP_IF_MATCH | BE_CAP_IF_ABSENT;
     }
     site->limits = (struct be_limits){.max_object = f->max_object,
@@ -279,15 +271,7 @@ static int s3_sign_v4(const struct s3 *s, const struct dialect_keys *keys,
 {
     char date[SIGN_DATE_SIZE];
     sign_date_iso(wall_s, date);
-    if (r->body_sha256[0] == '\0') {
-        if (s->unsigned_payload && r->body_len > 0 && r->body != r->own.data) {
-            snprintf(r->body_sha256, sizeof(r->body_sha256), "UNSIGNED-PAYLOAD");
-        } else {
-            uint8_t hash[DIGEST_SHA256_LEN];
-            digest_sha256(r->body, r->body_len, hash);
-            hex_encode(hash, sizeof(hash), r->body_sha256);
-        }
-    }
+    dialect_payload_sha256(r, s->unsigned_payload);
     kv_set(&r->headers, "x-amz-date", date);
     kv_set(&r->headers, "x-amz-content-sha256", r->body_sha256);
     struct sign_req req = {r->method, buf_str(&r->path), &r->query, &r->headers};

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "digest.h"
 #include "mem.h"
 #include "s3xml.h"
 #include "xml.h"
@@ -56,6 +57,11 @@ static const char *vendor_get(const struct s3like *s, const struct kvlist *heade
 static const char *or_empty(const char *s)
 {
     return s ? s : "";
+}
+
+static const char *request_id_of(const struct s3like *s, const struct kvlist *headers)
+{
+    return s->request_id ? kv_get(headers, s->request_id) : vendor_get(s, headers, "request-id");
 }
 
 /* --- errors */
@@ -115,8 +121,8 @@ static bool find_code(const struct s3like_code *table, const char *code, enum er
     return false;
 }
 
-/* What a server says about itself goes to logs and terminals: one line of visible characters. */
-static void copy_text(char *to, size_t size, const char *from)
+/* It goes to logs and terminals. */
+void s3like_copy_text(char *to, size_t size, const char *from)
 {
     snprintf(to, size, "%s", or_empty(from));
     for (char *p = to; *p; p++) {
@@ -126,7 +132,7 @@ static void copy_text(char *to, size_t size, const char *from)
     }
 }
 
-static enum err_class class_of_code(const struct s3like *s, const char *code, const char *message,
+enum err_class s3like_class_of_code(const struct s3like *s, const char *code, const char *message,
                                     int http_status)
 {
     enum err_class cls = ERR_NONE;
@@ -141,16 +147,15 @@ static enum err_class class_of_code(const struct s3like *s, const char *code, co
     return http_status < 300 ? ERR_TRANSIENT : dialect_class_of_status(http_status);
 }
 
-/* Class and texts from what an <Error> says. */
-static void set_error(const struct s3like *s, const struct dialect_answer *a,
+void s3like_set_error(const struct s3like *s, const struct dialect_answer *a,
                       const struct s3xml_error *e, struct errinfo *ret)
 {
     const char *code = or_empty(e->code), *message = or_empty(e->message);
     const char *region = e->region ? e->region : vendor_get(s, a->headers, "bucket-region");
-    copy_text(ret->code, sizeof(ret->code), code);
-    enum err_class cls = class_of_code(s, code, message, a->http_status);
-    const char *id = e->request_id ? e->request_id : vendor_get(s, a->headers, "request-id");
-    copy_text(ret->request_id, sizeof(ret->request_id), id);
+    s3like_copy_text(ret->code, sizeof(ret->code), code);
+    enum err_class cls = s3like_class_of_code(s, code, message, a->http_status);
+    const char *id = e->request_id ? e->request_id : request_id_of(s, a->headers);
+    s3like_copy_text(ret->request_id, sizeof(ret->request_id), id);
     if (strcmp(code, "AuthorizationHeaderMalformed") == 0 && region) {
         err_set(ret, cls, 0, "the bucket is in region %.60s; set region = %.60s in [%s]", region,
                 region, s->site.name);
@@ -158,12 +163,16 @@ static void set_error(const struct s3like *s, const struct dialect_answer *a,
         err_set(ret, cls, 0, "the bucket is elsewhere (%s%.100s); set %s in [%s]",
                 e->endpoint ? "" : "region ", e->endpoint ? e->endpoint : region,
                 e->endpoint ? "endPoint or region" : "region", s->site.name);
+    } else if (cls == ERR_ARCHIVED) {
+        const char *class = vendor_get(s, a->headers, "storage-class");
+        err_set(ret, cls, 0, "the object is archived%s%.40s%s: restore it first", class ? " (" : "",
+                or_empty(class), class ? ")" : "");
     } else {
         err_set(ret, cls, 0, "%s", message[0] != '\0' ? message : "the server gives no reason");
     }
 }
 
-static void classify_bare(const struct s3like *s, const struct dialect_call *call,
+void s3like_classify_bare(const struct s3like *s, const struct dialect_call *call,
                           const struct dialect_answer *a, struct errinfo *ret)
 {
     bool head = call->kind == BE_STAT || call->head;
@@ -171,7 +180,7 @@ static void classify_bare(const struct s3like *s, const struct dialect_call *cal
     enum err_class cls = dialect_class_of_status(a->http_status);
     int64_t date_s = dialect_http_date(kv_get(a->headers, "date")) / 1000000000;
     int64_t off = date_s > 0 ? date_s - a->signed_s : 0;
-    copy_text(ret->request_id, sizeof(ret->request_id), vendor_get(s, a->headers, "request-id"));
+    s3like_copy_text(ret->request_id, sizeof(ret->request_id), request_id_of(s, a->headers));
     if (a->http_status >= 300 && a->http_status < 400 && a->http_status != 304) {
         err_set(ret, cls, 0, "the server redirects%s%.100s; set region or endPoint in [%s]",
                 region ? " to region " : "", or_empty(region), s->site.name);
@@ -196,15 +205,14 @@ void s3like_classify(const struct dialect_site *site, const struct dialect_call 
     ret->http_status = a->http_status;
     ret->retry_after_ms = dialect_retry_after(kv_get(a->headers, "retry-after"));
     if (a->body_len > 0 && s3xml_error(a->body, a->body_len, &e)) {
-        set_error(of(site), a, &e, ret);
+        s3like_set_error(of(site), a, &e, ret);
     } else {
-        classify_bare(of(site), call, a, ret);
+        s3like_classify_bare(of(site), call, a, ret);
     }
     s3xml_error_fini(&e);
 }
 
-/* A 2xx that makes no sense. Trying again may help: proxies cut answers short. */
-static int garbled(const struct dialect_answer *a, struct errinfo *reterr, const char *what)
+int s3like_garbled(const struct dialect_answer *a, struct errinfo *reterr, const char *what)
 {
     reterr->http_status = a->http_status;
     return err_set(reterr, ERR_TRANSIENT, -EIO, "the answer is incomplete or malformed: %s", what);
@@ -214,7 +222,7 @@ static int reported(const struct s3like *s, const struct dialect_answer *a,
                     const struct s3xml_error *e, struct errinfo *reterr)
 {
     reterr->http_status = a->http_status;
-    set_error(s, a, e, reterr);
+    s3like_set_error(s, a, e, reterr);
     return err_to_errno(reterr);
 }
 
@@ -224,15 +232,60 @@ static int not_expected(const struct s3like *s, const struct dialect_answer *a, 
 {
     struct s3xml_error e = {0};
     int err = s3xml_error(a->body, a->body_len, &e) ? reported(s, a, &e, reterr)
-                                                    : garbled(a, reterr, what);
+                                                    : s3like_garbled(a, reterr, what);
     s3xml_error_fini(&e);
     return err;
 }
 
 /* --- headers */
 
-static bool etag_is_md5(const struct s3like *s, const struct kvlist *h, const char *etag)
+/* One of the digests in x-goog-hash, "crc32c=n03x6A==,md5=Ojk9c3dhfxgoKVVHYwFbHQ==" (or a header each,
+ * which arrive joined). False when it is not there, or not of that length. */
+static bool goog_hash(const struct kvlist *h, const char *name, void *ret, size_t len)
 {
+    const char *p = kv_get(h, "x-goog-hash");
+    size_t n = strlen(name);
+    while (p && *p) {
+        p += strspn(p, ", ");
+        size_t item = strcspn(p, ",");
+        uint8_t bytes[32];
+        size_t got = 0, blanks = item;
+        while (blanks > 0 && p[blanks - 1] == ' ') {
+            blanks--;
+        }
+        if (blanks > n && blanks - n - 1 <= 40 && strncasecmp(p, name, n) == 0 && p[n] == '=' &&
+            base64_decode(p + n + 1, blanks - n - 1, bytes, &got) && got == len) {
+            memcpy(ret, bytes, len);
+            return true;
+        }
+        p += item;
+    }
+    return false;
+}
+
+static void crc32c_of(const struct s3like *s, const struct kvlist *h, struct be_object *o)
+{
+    uint8_t crc[4];
+    uint64_t v = 0;
+    if (s->goog_hash && goog_hash(h, "crc32c", crc, sizeof(crc))) {
+        o->has_crc32c = true;
+        o->crc32c = (uint32_t)crc[0] << 24 | (uint32_t)crc[1] << 16 | (uint32_t)crc[2] << 8 | crc[3];
+    } else if (s->crc32c_header && dialect_u64(kv_get(h, s->crc32c_header), &v) && v <= UINT32_MAX) {
+        o->has_crc32c = true;
+        o->crc32c = (uint32_t)v;
+    }
+}
+
+bool s3like_etag_is_md5(const struct s3like *s, const struct kvlist *h, const char *etag)
+{
+    if (s->goog_hash) { /* composed objects have no MD5, and encrypted ones another etag */
+        uint8_t md5[DIGEST_MD5_LEN];
+        char hex[2 * DIGEST_MD5_LEN + 1] = "";
+        if (goog_hash(h, "md5", md5, sizeof(md5))) {
+            hex_encode(md5, sizeof(md5), hex);
+        }
+        return hex[0] != '\0' && strcasecmp(hex, etag) == 0;
+    }
     const char *sse = vendor_get(s, h, "server-side-encryption");
     const char *type = vendor_get(s, h, "object-type");
     return dialect_etag_is_hex(etag) && (!sse || strcmp(sse, "AES256") == 0) &&
@@ -240,19 +293,19 @@ static bool etag_is_md5(const struct s3like *s, const struct kvlist *h, const ch
            (!type || strcasecmp(type, "normal") == 0);
 }
 
-/* Everything about a version that headers tell but its size. */
-static int object_of(const struct s3like *s, const struct dialect_answer *a, struct be_object *o,
+int s3like_object_of(const struct s3like *s, const struct dialect_answer *a, struct be_object *o,
                      struct errinfo *reterr)
 {
     const struct kvlist *h = a->headers;
     const char *etag = kv_get(h, "etag"), *class = vendor_get(s, h, "storage-class");
     const char *version = vendor_get(s, h, "version-id");
     if (etag && !dialect_etag(etag, o->etag)) {
-        return garbled(a, reterr, "etag");
+        return s3like_garbled(a, reterr, "etag");
     }
-    o->etag_is_md5 = etag_is_md5(s, h, o->etag);
+    o->etag_is_md5 = s3like_etag_is_md5(s, h, o->etag);
     o->mtime_ns = dialect_http_date(kv_get(h, "last-modified"));
     o->has_crc64 = s->crc64_header && dialect_u64(kv_get(h, s->crc64_header), &o->crc64);
+    crc32c_of(s, h, o);
     if (version && strcmp(version, "null") != 0 && strlen(version) < sizeof(o->version_id)) {
         memcpy(o->version_id, version, strlen(version) + 1);
     }
@@ -302,12 +355,12 @@ static int parse_stat(const struct s3like *s, const struct dialect_answer *a, bo
                       struct be_object *object, struct kvlist *meta, struct errinfo *reterr)
 {
     struct be_object o = {0};
-    int err = object_of(s, a, &o, reterr);
+    int err = s3like_object_of(s, a, &o, reterr);
     if (err == 0 && !dialect_u64(kv_get(a->headers, "content-length"), &o.size)) {
-        err = garbled(a, reterr, "no Content-Length");
+        err = s3like_garbled(a, reterr, "no Content-Length");
     }
     if (err == 0 && etag_needed && o.etag[0] == '\0') {
-        err = garbled(a, reterr, "no etag");
+        err = s3like_garbled(a, reterr, "no etag");
     }
     if (err == 0) {
         *object = o;
@@ -323,14 +376,14 @@ static int parse_read(const struct s3like *s, const struct dialect_answer *a, st
 {
     struct be_object o = {0};
     uint64_t first = 0, last = 0;
-    int err = object_of(s, a, &o, reterr);
+    int err = s3like_object_of(s, a, &o, reterr);
     if (err < 0) {
         return err;
     }
     if (a->http_status == 206) {
         if (!dialect_content_range(kv_get(a->headers, "content-range"), &first, &last, &o.size) ||
             first > last) {
-            return garbled(a, reterr, "Content-Range");
+            return s3like_garbled(a, reterr, "Content-Range");
         }
         if (first != op->offset || last - first + 1 != a->body_got || a->body_got > op->len ||
             (a->body_got < op->len && last + 1 != o.size)) {
@@ -364,7 +417,7 @@ static int parse_list(const struct s3like *s, const struct dialect_answer *a, st
     } else if (err == -EREMOTEIO) {
         err = reported(s, a, &e, reterr);
     } else {
-        err = garbled(a, reterr, "list");
+        err = s3like_garbled(a, reterr, "list");
     }
     s3xml_error_fini(&e);
     return err;
@@ -382,16 +435,16 @@ static int parse_result(const struct s3like *s, const struct dialect_answer *a, 
     if (err < 0 || strcmp(got_root, root) != 0) {
         err = not_expected(s, a, root, reterr);
     } else {
-        err = object_of(s, a, &o, reterr);
+        err = s3like_object_of(s, a, &o, reterr);
         o.etag[0] = '\0';
         if (err == 0 && f[0].value && !dialect_etag(f[0].value, o.etag)) {
-            err = garbled(a, reterr, "etag");
+            err = s3like_garbled(a, reterr, "etag");
         } else if (err == 0 && etag_needed && o.etag[0] == '\0') {
-            err = garbled(a, reterr, "no etag");
+            err = s3like_garbled(a, reterr, "no etag");
         }
     }
     if (err == 0) {
-        o.etag_is_md5 = etag_is_md5(s, a->headers, o.etag);
+        o.etag_is_md5 = s3like_etag_is_md5(s, a->headers, o.etag);
         o.mtime_ns = dialect_iso_date(f[1].value) / 1000000000 * 1000000000;
         o.size = size;
         if (!o.has_crc64 && s->crc64_header && f[2].value) {
@@ -421,7 +474,7 @@ static int parse_bytes(const struct s3like *s, const struct dialect_answer *a, b
                        struct be_object *object, uint64_t size, struct errinfo *reterr)
 {
     struct be_object o = {0};
-    int err = object_of(s, a, &o, reterr);
+    int err = s3like_object_of(s, a, &o, reterr);
     if (err == 0 && a->body_len > 0) {
         struct s3xml_error e = {0};
         if (s3xml_error(a->body, a->body_len, &e)) {
@@ -430,7 +483,7 @@ static int parse_bytes(const struct s3like *s, const struct dialect_answer *a, b
         s3xml_error_fini(&e);
     }
     if (err == 0 && etag_needed && o.etag[0] == '\0') {
-        err = garbled(a, reterr, "no etag");
+        err = s3like_garbled(a, reterr, "no etag");
     }
     if (err == 0) {
         o.size = size;
@@ -455,13 +508,13 @@ static int one_failed(void *ctx, const char *key, const char *code, const char *
         size_t i = (m->hint + n) % m->call->n_chosen; /* answers mostly keep the order */
         if (strcmp(m->op->keys[m->call->chosen[i]], key) == 0) {
             struct errinfo *e = &m->errs[i];
-            enum err_class cls = class_of_code(m->s, code, message, 200);
+            enum err_class cls = s3like_class_of_code(m->s, code, message, 200);
             m->hint = i + 1;
             if (cls == ERR_ABSENT && strcmp(code, "NoSuchBucket") != 0) {
                 return 0; /* what is not there is removed */
             }
             e->http_status = 200;
-            copy_text(e->code, sizeof(e->code), code);
+            s3like_copy_text(e->code, sizeof(e->code), code);
             err_set(e, cls, 0, "%s", message);
             return 0;
         }
@@ -469,18 +522,14 @@ static int one_failed(void *ctx, const char *key, const char *code, const char *
     return -EBADMSG;
 }
 
-static int parse_many(const struct s3like *s, const struct dialect_call *call,
-                      const struct dialect_answer *a, struct errinfo *reterr)
+int s3like_many(const struct s3like *s, const struct dialect_call *call,
+                const struct dialect_answer *a, s3like_failures_fn *read)
 {
     struct many m = {.s = s, .call = call, .op = CONTAINER_OF(call->op, const struct be_many, op)};
     m.errs = mem_zalloc(MAX(call->n_chosen, (size_t)1) * sizeof(*m.errs));
-    int err = s3xml_deletes(a->body, a->body_len, one_failed, &m);
-    if (err < 0) {
-        err = not_expected(s, a, "DeleteResult", reterr);
-    } else {
-        for (size_t i = 0; i < call->n_chosen; i++) {
-            call->errs[call->chosen[i]] = m.errs[i];
-        }
+    int err = read(a->body, a->body_len, one_failed, &m);
+    for (size_t i = 0; i < call->n_chosen && err == 0; i++) {
+        call->errs[call->chosen[i]] = m.errs[i];
     }
     free(m.errs);
     return err;
@@ -506,18 +555,8 @@ static int parse_uploads(const struct s3like *s, const struct dialect_call *call
     if (err < 0) {
         return not_expected(s, a, "ListMultipartUploadsResult", reterr);
     }
-    size_t kept = 0;
-    for (size_t i = 0; call->op->key && i < page->n_uploads; i++) {
-        struct be_upload u = page->uploads[i];
-        if (strcmp(u.key, call->op->key) == 0) { /* the prefix also finds longer keys */
-            page->uploads[kept++] = u;
-        } else {
-            free(u.key);
-            free(u.upload_id);
-        }
-    }
     if (call->op->key) {
-        page->n_uploads = kept;
+        dialect_page_only(page, call->op->key);
     }
     return 0;
 }
@@ -550,7 +589,8 @@ int s3like_parse(const struct dialect_site *site, const struct dialect_call *cal
         return parse_result(s, a, "CopyObjectResult", true, &o->object, o->size, reterr);
     }
     case BE_REMOVE_MANY:
-        return parse_many(s, call, a, reterr);
+        return s3like_many(s, call, a, s3xml_deletes) < 0 ? not_expected(s, a, "DeleteResult", reterr)
+                                                          : 0;
     case BE_MP_BEGIN:
         return parse_begin(s, a, CONTAINER_OF(op, struct be_mp, op), reterr);
     case BE_MP_PART: {

@@ -17,6 +17,8 @@ static void probe_judge(const struct errinfo *e, struct be_probed *ret)
         {"InvalidAccessKeyId", "credentials", "check accessKeyId"},
         {"ExpiredToken", "credentials", "check securityToken: it has expired"},
         {"InvalidToken", "credentials", "check securityToken"},
+        {"InvalidSecurity", "credentials", "check accessKeyId"},
+        {"AuthenticationRequired", "credentials", "check serviceAccountFile"},
         {"NoSuchBucket", "bucket", "check bucket, region and endPoint"},
         {"AccessDenied", "credentials", "check what accessKeyId may do with this bucket"},
         {"AuthorizationHeaderMalformed", "region", "check region"},

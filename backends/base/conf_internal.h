@@ -42,14 +42,17 @@ enum {
     P_S3 = 2,
     P_COS = 4,
     P_MEMORY = 8,
-    P_CLOUD = P_S3 | P_COS | P_MEMORY,
-    P_ALL = 15
+    P_GCS = 16,
+    P_BOS = 32,
+    P_CLOUD = P_S3 | P_COS | P_MEMORY | P_GCS | P_BOS,
+    P_ALL = P_LOCAL | P_CLOUD
 };
 
 extern const struct provider {
     const char *name;
     unsigned bit;
     bool cloud; /* wants bucket, region or endPoint, and keys */
+    const char *region; /* one of its, for the message that it is missing; NULL: it needs none */
     const char *scheme;
     const char *env[3][2]; /* id, secret, token: the provider's own names, in order of preference */
 } conf_providers[];
@@ -83,6 +86,8 @@ enum key {
     KEY_LIST_VERSION,
     KEY_CONDITIONAL,
     KEY_UNSIGNED,
+    KEY_SERVICE_ACCOUNT,
+    KEY_AUDIENCE,
     KEY_MAX_COPY,
     KEY_MAX_PUT,
     KEY_MAX_PART,
@@ -128,6 +133,14 @@ const char *conf_shown_key(const char *name);
 /* Takes one value in, or a fault. name as the user wrote it. */
 void conf_raw_set(struct loader *l, struct raw *raw, int line, const char *name, const char *value);
 void conf_raw_free(struct raw *raw);
+
+/* conf_google.c */
+
+/* Google's key file of a service account: who it is for, and the whole of it. What is wrong with it and the mend,
+ * or NULL. */
+const char *conf_service_account(const char *path, char **ret_email, struct secret **ret_text);
+
+/* conf_remote.c */
 
 /* The checked remote of a section, complete when no fault was added meanwhile. Never NULL. */
 struct conf_remote *conf_remote_make(struct loader *l, const struct raw *raw);

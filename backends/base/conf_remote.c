@@ -22,25 +22,41 @@
 #define TIB (1024 * GIB)
 
 const struct provider conf_providers[] = {
-    {"local", P_LOCAL, false, "file", {{NULL}}},
+    {"local", P_LOCAL, false, NULL, "file", {{NULL}}},
     {"s3",
      P_S3,
      true,
+     "us-east-1",
      "s3",
      {{"AWS_ACCESS_KEY_ID", NULL}, {"AWS_SECRET_ACCESS_KEY", NULL}, {"AWS_SESSION_TOKEN", NULL}}},
     {"cos",
      P_COS,
      true,
+     "ap-guangzhou",
      "cos",
      {{"COS_SECRET_ID", "TENCENTCLOUD_SECRET_ID"},
       {"COS_SECRET_KEY", "TENCENTCLOUD_SECRET_KEY"},
       {"COS_TOKEN", "TENCENTCLOUD_TOKEN"}}},
-    {"memory", P_MEMORY, false, "memory", {{NULL}}},
+    {"gcs",
+     P_GCS,
+     true,
+     NULL,
+     "gs",
+     {{"GS_ACCESS_KEY_ID", NULL}, {"GS_SECRET_ACCESS_KEY", NULL}, {NULL}}},
+    {"bos",
+     P_BOS,
+     true,
+     "bj",
+     "bos",
+     {{"BCE_ACCESS_KEY_ID", "BAIDUCLOUD_ACCESS_KEY"},
+      {"BCE_SECRET_ACCESS_KEY", "BAIDUCLOUD_SECRET_KEY"},
+      {"BCE_SESSION_TOKEN", "BAIDUCLOUD_SECURITY_TOKEN"}}},
+    {"memory", P_MEMORY, false, "us-east-1", "memory", {{NULL}}},
 };
 
 const size_t conf_n_providers = ARRAY_LEN(conf_providers);
 
-enum kind { K_STR, K_SECRET, K_BOOL, K_SIZE, K_UINT, K_MD5, K_SIGNATURE, K_OPTION };
+enum kind { K_STR, K_SECRET, K_BOOL, K_SIZE, K_UINT, K_MD5, K_SIGNATURE, K_OPTION, K_TEXT };
 
 #define AT(field) offsetof(struct conf_remote, field)
 
@@ -81,8 +97,10 @@ static const struct keydef {
     [KEY_SIGNATURE] =
         {"signatureVersion", {NULL}, K_SIGNATURE, P_S3 | P_MEMORY, AT(signature), 0, 0},
     [KEY_LIST_VERSION] = {"listVersion", {NULL}, K_UINT, P_S3 | P_MEMORY, AT(list_version), 1, 2},
-    [KEY_CONDITIONAL] = {"conditionalWrites", {NULL}, K_OPTION, P_S3, AT(defaults), 0, 0},
-    [KEY_UNSIGNED] = {"unsignedPayload", {NULL}, K_OPTION, P_S3, AT(defaults), 0, 0},
+    [KEY_CONDITIONAL] = {"conditionalWrites", {NULL}, K_OPTION, P_S3 | P_BOS, AT(defaults), 0, 0},
+    [KEY_UNSIGNED] = {"unsignedPayload", {NULL}, K_OPTION, P_S3 | P_GCS, AT(defaults), 0, 0},
+    [KEY_SERVICE_ACCOUNT] = {"serviceAccountFile", {NULL}, K_TEXT, P_GCS, AT(defaults), 0, 0},
+    [KEY_AUDIENCE] = {"tokenAudience", {NULL}, K_TEXT, P_GCS, AT(defaults), 0, 0},
     [KEY_MAX_COPY] = {"copyPartThreshold", {NULL}, K_SIZE, P_ALL, AT(limits.max_copy), 1, 64 * TIB},
     [KEY_MAX_PUT] = {"putLimit", {NULL}, K_SIZE, P_ALL, AT(limits.max_put), 1, 64 * TIB},
     [KEY_MAX_PART] = {"maxPartSize", {NULL}, K_SIZE, P_ALL, AT(limits.max_part), 1, 64 * TIB},
@@ -404,6 +422,9 @@ static void set_field(struct loader *l, const struct raw *raw, enum key key, str
         }
         break;
     }
+    case K_TEXT:
+        kv_set(field, keys[key].name, value);
+        break;
     case K_SIZE:
     case K_UINT:
         set_number(l, raw, key, field);
@@ -677,6 +698,23 @@ static void check_credentials(struct loader *l, const struct raw *raw, const str
     }
 }
 
+/* False when there is none. */
+static bool google_credentials(struct loader *l, const struct raw *raw, const char *path,
+                               struct conf_remote *r)
+{
+    if (!path || path[0] == '\0') {
+        return false;
+    }
+    CLEANUP(mem_freep) char *email = NULL;
+    const char *fault = conf_service_account(path, &email, &r->access_key_secret);
+    if (fault) {
+        FAULT(KEY_SERVICE_ACCOUNT, "\"%.200s\" %s", path, fault);
+    } else {
+        set_str(&r->access_key_id, email);
+    }
+    return true;
+}
+
 /* Id, secret and token come from one place, never mixed. */
 static void find_credentials(struct loader *l, const struct raw *raw, const struct provider *p,
                              struct conf_remote *r)
@@ -690,10 +728,16 @@ static void find_credentials(struct loader *l, const struct raw *raw, const stru
         if (!has_secret) {
             FAULT(KEY_SECRET, "missing beside accessKeyId; add it");
         }
+        if (value_of(raw, KEY_SERVICE_ACCOUNT)[0] != '\0') {
+            FAULT(KEY_SERVICE_ACCOUNT, "given beside accessKeyId; remove one of them");
+        }
         return;
     }
     if (r->security_token) {
         FAULT(KEY_TOKEN, "given without accessKeyId and accessKeySecret; add them or remove it");
+        return;
+    }
+    if (google_credentials(l, raw, value_of(raw, KEY_SERVICE_ACCOUNT), r)) {
         return;
     }
     const char *id = env_of(p->env[0]), *secret = env_of(p->env[1]), *token = env_of(p->env[2]);
@@ -703,11 +747,17 @@ static void find_credentials(struct loader *l, const struct raw *raw, const stru
         r->security_token = token ? secret_new(token) : NULL;
     } else if (p->bit == P_S3) {
         aws_credentials(r);
+    } else if (p->bit == P_GCS &&
+               google_credentials(l, raw, getenv("GOOGLE_APPLICATION_CREDENTIALS"), r)) {
+        return;
     }
     check_credentials(l, raw, r);
     if (!r->access_key_secret) {
         FAULT(KEY_ID, "missing; add accessKeyId and accessKeySecret, or set %s and %s%s",
-              p->env[0][0], p->env[1][0], p->bit == P_S3 ? ", or fill ~/.aws/credentials" : "");
+              p->env[0][0], p->env[1][0],
+              p->bit == P_S3    ? ", or fill ~/.aws/credentials"
+              : p->bit == P_GCS ? ", or name a serviceAccountFile"
+                                : "");
     }
 }
 
@@ -724,7 +774,7 @@ static const struct provider *find_provider(const char *name)
 }
 
 /* memory is for tests: works, but is not offered. */
-#define KNOWN_PROVIDERS "local, s3, cos"
+#define KNOWN_PROVIDERS "local, s3, cos, gcs, bos"
 
 static void check_remote(struct loader *l, const struct raw *raw, const struct provider *p,
                          struct conf_remote *r)
@@ -743,9 +793,8 @@ static void check_remote(struct loader *l, const struct raw *raw, const struct p
     }
     if (p->cloud) {
         check_bucket(l, raw, p, r);
-        if (r->region[0] == '\0' && r->endpoint[0] == '\0') {
-            FAULT(KEY_REGION, "missing; add region = %s, or endPoint",
-                  p->bit == P_COS ? "ap-guangzhou or its like" : "us-east-1 or its like");
+        if (p->region && r->region[0] == '\0' && r->endpoint[0] == '\0') {
+            FAULT(KEY_REGION, "missing; add region = %s or its like, or endPoint", p->region);
         } else if (!only(r->region, "-_.")) {
             FAULT(KEY_REGION, "\"%.80s\" is no region; letters, digits and '-' only", r->region);
         }
@@ -806,6 +855,7 @@ bool conf_remote_same(const struct conf_remote *a, const struct conf_remote *b)
             same = same_secret(*(struct secret *const *)x, *(struct secret *const *)y);
             break;
         case K_OPTION:
+        case K_TEXT:
             same = kv_equal(x, y);
             break;
         case K_BOOL:
