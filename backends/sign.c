@@ -501,6 +501,13 @@ static int bce_lines(struct pairs *l, char join, struct buf *out, struct buf *na
     return err;
 }
 
+static bool bce_signs(const char *name)
+{
+    return has_prefix_ci(name, "x-bce-") || strcasecmp(name, "host") == 0 ||
+           strcasecmp(name, "content-md5") == 0 || strcasecmp(name, "content-type") == 0 ||
+           strcasecmp(name, "content-length") == 0;
+}
+
 static int bce_canonical(const struct sign_req *req, struct sign_out *out)
 {
     CLEANUP(pairs_fini) struct pairs query = {0};
@@ -513,9 +520,7 @@ static int bce_canonical(const struct sign_req *req, struct sign_out *out)
     for (size_t i = 0; i < req->headers->n && err == 0; i++) {
         const struct kv *h = &req->headers->items[i];
         CLEANUP(mem_freep) char *value = trimmed(h->value, false);
-        if (value[0] != '\0' &&
-            (has_prefix_ci(h->name, "x-bce-") || strcasecmp(h->name, "host") == 0 ||
-             strcasecmp(h->name, "content-md5") == 0)) {
+        if (value[0] != '\0' && bce_signs(h->name)) {
             err = bce_add(&headers, h->name, ':', value);
         }
     }

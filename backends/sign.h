@@ -72,7 +72,7 @@ int sign_cos(const struct sign_req *req, const struct sign_key *key, const char 
              struct sign_out *out);
 
 /* Baidu: bce-auth-v1. date is YYYY-MM-DDTHH:MM:SSZ (also sent as x-bce-date). All query parameters are
- * signed, and of the headers host, content-md5 and those of Baidu's own; empty values are left out. */
+ * signed, and of the headers those Baidu signs by default; empty values are left out. */
 int sign_bce(const struct sign_req *req, const struct sign_key *key, const char *date,
              unsigned valid_s, struct sign_out *out);
 

@@ -1,4 +1,4 @@
-/* Sites of the S3 and COS dialects for the tests of both directions. */
+/* Sites and requests of dialects, for the tests of both directions. */
 #pragma once
 
 #include "unit.h"
@@ -62,4 +62,70 @@ static inline struct dialect_site *ceph(void)
 static inline struct dialect_site *tencent(void)
 {
     return site(&be_dialect_cos, conf("bkt-1250000000", "ap-guangzhou", ""));
+}
+
+/* --- requests */
+
+static inline int build(const struct dialect_site *s, enum be_kind kind, struct be_op *op,
+                 const struct dialect_site *src, struct dialect_request *r, struct errinfo *err)
+{
+    struct dialect_call call = {.kind = kind, .op = op, .src = src};
+    static const size_t all[] = {0, 1, 2, 3};
+    if (kind == BE_REMOVE_MANY) {
+        call.chosen = all;
+        call.n_chosen = CONTAINER_OF(op, struct be_many, op)->n_keys;
+    }
+    return s->dialect->build(s, &call, r, err);
+}
+
+#define BUILD(s, kind, o, src, r)                                                                  \
+    do {                                                                                           \
+        struct errinfo err_ = {0};                                                                 \
+        if (build(s, kind, &(o)->op, src, r, &err_) != 0) {                                        \
+            fail_msg("%s", err_.message);                                                          \
+        }                                                                                          \
+    } while (0)
+
+static inline void assert_url(const struct dialect_site *s, const struct dialect_request *r,
+                       const char *expected)
+{
+    CLEANUP(buf_fini) struct buf url = BUF_INIT;
+    assert_int_equal(dialect_url(s, r, &url), 0);
+    assert_string_equal(buf_str(&url), expected);
+}
+
+static inline void assert_header(const struct dialect_request *r, const char *name, const char *expected)
+{
+    const char *v = kv_get(&r->headers, name);
+    if (!expected) {
+        assert_null(v);
+        return;
+    }
+    if (!v) {
+        fail_msg("no %s", name);
+    }
+    assert_string_equal(v, expected);
+}
+
+/* --- answers */
+
+static inline struct errinfo classify(const struct dialect_site *s, int status, const char *body,
+                               const char *header, const char *value)
+{
+    CLEANUP(kv_fini) struct kvlist headers = {0};
+    struct be_stat o = {.op = {.key = "k"}};
+    struct dialect_call call = {.kind = BE_STAT, .op = &o.op};
+    if (header) {
+        kv_set(&headers, header, value);
+    }
+    struct dialect_answer a = {.http_status = status,
+                               .headers = &headers,
+                               .body = body,
+                               .body_len = strlen(body),
+                               .signed_s = 1700000000};
+    struct errinfo err = {0};
+    s->dialect->classify(s, &call, &a, &err);
+    assert_int_equal(err.http_status, status);
+    assert_true(err.cls != ERR_NONE && err.message[0] != '\0');
+    return err;
 }

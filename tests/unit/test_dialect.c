@@ -145,47 +145,6 @@ static void copies_within_a_service_and_account(void **state)
 
 /* --- requests */
 
-static int build(const struct dialect_site *s, enum be_kind kind, struct be_op *op,
-                 const struct dialect_site *src, struct dialect_request *r, struct errinfo *err)
-{
-    struct dialect_call call = {.kind = kind, .op = op, .src = src};
-    static const size_t all[] = {0, 1, 2, 3};
-    if (kind == BE_REMOVE_MANY) {
-        call.chosen = all;
-        call.n_chosen = CONTAINER_OF(op, struct be_many, op)->n_keys;
-    }
-    return s->dialect->build(s, &call, r, err);
-}
-
-#define BUILD(s, kind, o, src, r)                                                                  \
-    do {                                                                                           \
-        struct errinfo err_ = {0};                                                                 \
-        if (build(s, kind, &(o)->op, src, r, &err_) != 0) {                                        \
-            fail_msg("%s", err_.message);                                                          \
-        }                                                                                          \
-    } while (0)
-
-static void assert_url(const struct dialect_site *s, const struct dialect_request *r,
-                       const char *expected)
-{
-    CLEANUP(buf_fini) struct buf url = BUF_INIT;
-    assert_int_equal(dialect_url(s, r, &url), 0);
-    assert_string_equal(buf_str(&url), expected);
-}
-
-static void assert_header(const struct dialect_request *r, const char *name, const char *expected)
-{
-    const char *v = kv_get(&r->headers, name);
-    if (!expected) {
-        assert_null(v);
-        return;
-    }
-    if (!v) {
-        fail_msg("no %s", name);
-    }
-    assert_string_equal(v, expected);
-}
-
 static void encodes_odd_keys(void **state)
 {
     (void)state;
