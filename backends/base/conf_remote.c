@@ -728,7 +728,7 @@ static void find_credentials(struct loader *l, const struct raw *raw, const stru
         if (!has_secret) {
             FAULT(KEY_SECRET, "missing beside accessKeyId; add it");
         }
-        if (value_of(raw, KEY_SERVICE_ACCOUNT)[0] != '\0') {
+        if (p->bit == P_GCS && value_of(raw, KEY_SERVICE_ACCOUNT)[0] != '\0') {
             FAULT(KEY_SERVICE_ACCOUNT, "given beside accessKeyId; remove one of them");
         }
         return;
@@ -737,7 +737,7 @@ static void find_credentials(struct loader *l, const struct raw *raw, const stru
         FAULT(KEY_TOKEN, "given without accessKeyId and accessKeySecret; add them or remove it");
         return;
     }
-    if (google_credentials(l, raw, value_of(raw, KEY_SERVICE_ACCOUNT), r)) {
+    if (p->bit == P_GCS && google_credentials(l, raw, value_of(raw, KEY_SERVICE_ACCOUNT), r)) {
         return;
     }
     const char *id = env_of(p->env[0]), *secret = env_of(p->env[1]), *token = env_of(p->env[2]);

@@ -6,7 +6,7 @@
 //   vendor               "x-goog-": before its headers
 //   classes, archived    storage classes; those to be restored first
 //   locate(r)            bucket and key of a request: { bucketName, key }
-//   authenticate(r, now_s)  throws a Refusal
+//   authenticate(r, credentials, now_s)  throws a Refusal, perhaps later
 //   checkKey(key)        throws one
 //   error(r, err, id)    { headers, body } of a Refusal
 //   headers(object)      of an answer about an object, beside the standard ones
@@ -437,7 +437,7 @@ export async function serve(P) {
         await Promise.all(held);
         if (act === 'reset')
             return req.socket.resetAndDestroy();
-        P.authenticate(r, credentials, Math.floor(now() / 1000));
+        await P.authenticate(r, credentials, Math.floor(now() / 1000));
         if (!(r.op in operations))
             throw new Refusal(405, 'MethodNotAllowed', 'The method is not allowed against this resource.');
         if (['PutObject', 'UploadPart'].includes(r.op) && !r.headers.has('content-length'))

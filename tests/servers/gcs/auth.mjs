@@ -21,12 +21,12 @@ const time = text => Date.parse(text.replace(/^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(
 const signer = (auth, r) => new URLSigner(auth, { name: r.bucketName, storage }, r.key ? { name: r.key } : undefined, storage);
 const mismatch = what => new Refusal(403, 'SignatureDoesNotMatch', `The request signature we calculated does not match the signature you provided (${what}).`);
 
-// The path, as the SDK writes it: "/bucket/key", or "/key" where the bucket stands in the host's name.
+// The path, as the SDK writes it: "/bucket/key", or "/key" where the bucket stands in the host's name. A slash behind a bucket, which the
+// SDK never sends, is signed when it is sent.
 function resourcePath(s, r) {
-    const file = r.key ? encode(r.key, false) : '';
-    // The SDK signs a bucket as "/bucket"; on the wire there is a slash behind it, which is signed, too.
-    return r.inHost ? s.getResourcePath(true, r.bucketName, file) : file ? s.getResourcePath(false, r.bucketName, file) : `/${r.bucketName}/`;
+    return s.getResourcePath(r.inHost, r.bucketName, r.key ? encode(r.key, false) : '') + (slashBehindBucket(r) ? '/' : '');
 }
+const slashBehindBucket = r => !r.inHost && r.key === '' && r.rawPath.endsWith('/');
 
 export function hmacSignature(r, id, secret, scope, date, signedHeaders) {
     const s = signer(null, r);
@@ -122,11 +122,11 @@ async function checkUrl(r, account, now_s) {
     const own = await urlSignature(r, account, { method: r.method, bucket: r.bucketName, file: r.key ? encode(r.key, false) : undefined, queryParams,
         extensionHeaders, host: `http://${hostname}`, cname: r.inHost ? `http://${hostname}` : undefined,
         accessibleAt: new Date(from_s * 1000), expiration: from_s + Number(q['X-Goog-Expires']) });
-    if (own !== q['X-Goog-Signature'])
+    if (own !== q['X-Goog-Signature'] || slashBehindBucket(r))
         throw mismatch('X-Goog-Signature');
 }
 
-export function authenticate(r, credentials, account, now_s) {
+export async function authenticate(r, credentials, account, now_s) {
     const header = r.headers.get('authorization') ?? '';
     if (header.startsWith('GOOG4-'))
         return checkHmac(r, credentials, now_s);

@@ -83,14 +83,10 @@ await serve({
         return virtual ? { bucketName: virtual[1], key: percentDecode(r.rawPath.slice(1)) } : { bucketName: bucket, key: percentDecode(rest.join('/')) };
     },
     authenticate(r, credentials, now_s) {
-        const own = r.query;
-        if (own.get('list-type') === '2') {
-            r.query = new Map(own);
-            r.query.delete('marker'); // which locate() added
-        }
-        const judged = authenticate(r, credentials, account, now_s);
-        r.query = own;
-        return judged;
+        const query = new Map(r.query);
+        if (query.get('list-type') === '2')
+            query.delete('marker'); // which locate() added
+        return authenticate({ ...r, query }, credentials, account, now_s);
     },
     checkBody,
     checkKey(key) {
