@@ -17,6 +17,7 @@ static void probe_judge(const struct errinfo *e, struct be_probed *ret)
         {"InvalidAccessKeyId", "credentials", "check accessKeyId"},
         {"ExpiredToken", "credentials", "check securityToken: it has expired"},
         {"InvalidToken", "credentials", "check securityToken"},
+        {"InvalidSessionToken", "credentials", "check securityToken"},
         {"InvalidSecurity", "credentials", "check accessKeyId"},
         {"AuthenticationRequired", "credentials", "check serviceAccountFile"},
         {"NoSuchBucket", "bucket", "check bucket, region and endPoint"},

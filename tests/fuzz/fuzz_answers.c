@@ -1,5 +1,5 @@
 /* Whole answers of a server: status, headers and body become results, or an error's class and
- * texts. First line: the site (digit: S3, another server of its kind, COS), the operation (letter
+ * texts. First line: the site (digit: S3, another server of its kind, COS, GCS, BOS), the operation (letter
  * from a), the status (digit, below), how many bytes came. Then the head, an empty line, the body.
  *
  * What holds: a success has what the contract of backend.h promises; a failure leaves no outputs,
@@ -18,8 +18,10 @@ static const char settings[] =
     "[aws]\nprovider=s3\nbucket=b\nregion=eu-west-1\naccessKeyId=i\naccessKeySecret=s\n"
     "[ceph]\nprovider=s3\nbucket=b\nendPoint=http://127.0.0.1:1\nhttps=off\n"
     "accessKeyId=i\naccessKeySecret=s\nlistVersion=1\n"
-    "[cos]\nprovider=cos\nbucket=b-1\nregion=ap-x\naccessKeyId=i\naccessKeySecret=s\n";
-#define SITES 3
+    "[cos]\nprovider=cos\nbucket=b-1\nregion=ap-x\naccessKeyId=i\naccessKeySecret=s\n"
+    "[gcs]\nprovider=gcs\nbucket=b\naccessKeyId=i\naccessKeySecret=s\n"
+    "[bos]\nprovider=bos\nbucket=b\nregion=bj\naccessKeyId=i\naccessKeySecret=s\n";
+#define SITES 5
 static struct dialect_site *sites[SITES];
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
@@ -33,8 +35,12 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     ENSURE(conf_load(path, &c, &faults) == 0 && c->n_remotes == SITES);
     close(fd);
     for (size_t i = 0; i < SITES; i++) {
-        const struct be_dialect *d =
-            strcmp(c->remotes[i]->provider, "cos") == 0 ? &be_dialect_cos : &be_dialect_s3;
+        static const struct be_dialect *const all[] = {&be_dialect_s3, &be_dialect_cos, &be_dialect_gcs,
+                                                       &be_dialect_bos};
+        const struct be_dialect *d = NULL;
+        for (size_t k = 0; k < ARRAY_LEN(all); k++) {
+            d = strcmp(c->remotes[i]->provider, all[k]->name) == 0 ? all[k] : d;
+        }
         ENSURE(d->configure(c->remotes[i], &sites[i], &err) == 0);
     }
     conf_free(c);
@@ -160,7 +166,7 @@ static void parse(const struct dialect_site *site, struct dialect_call *call,
     const struct be_dialect *d = site->dialect;
     struct errinfo err = {0};
     struct dialect_page page = {0};
-    a->stream = d->stream_new(site, call);
+    a->stream = d->stream_new ? d->stream_new(site, call) : NULL;
     if (a->stream) {
         (void)d->stream_feed(a->stream, a->body, a->body_len);
         a->body = "";
@@ -178,7 +184,9 @@ static void parse(const struct dialect_site *site, struct dialect_call *call,
         fuzz_told(&err);
         check_failure(o, &page);
     }
-    d->stream_free(a->stream);
+    if (a->stream) {
+        d->stream_free(a->stream);
+    }
     dialect_page_fini(&page);
 }
 
@@ -217,7 +225,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     ENSURE(buf_add(&body, in.p, fuzz_left(&in)) == 0);
 
     struct errinfo errs[ARRAY_LEN(keys)] = {{0}};
-    struct ops o = {.read = {.offset = got % 4, .len = 8},
+    char bytes[8] = {0};
+    struct ops o = {.read = {.offset = got % 4, .len = sizeof(bytes), .buf = bytes},
                     .write = {.data = "bytes", .len = 5},
                     .list = {.prefix = ""},
                     .copy = {.src_key = "s", .size = 5},
