@@ -1,4 +1,4 @@
-/* Checksums, MACs and base64. digest.c is the one file that knows OpenSSL.
+/* Checksums, MACs and base64. digest.c and sign_jwt.c alone know OpenSSL.
  *
  * Every function is total: none allocates, fails or locks (the CRC tables are built once, safely,
  * on first use), so they may be called from any thread. Lengths are bytes. */

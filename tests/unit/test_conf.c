@@ -575,6 +575,14 @@ static void test_urls(void **state)
     assert_int_equal(conf_resolve(conf, "s3://b", &options, &again, &prefix, &e), -EINVAL);
     assert_non_null(strstr(e.message, "did you mean region?"));
 
+    (void)setenv("GS_ACCESS_KEY_ID", "i", 1);
+    (void)setenv("GS_SECRET_ACCESS_KEY", "hush", 1);
+    assert_int_equal(conf_resolve(conf, "gs://b_1.c/x", NULL, &r, &prefix, &e), 0);
+    assert_string_equal(r->provider, "gcs");
+    assert_string_equal(r->bucket, "b_1.c");
+    free(prefix);
+    prefix = NULL;
+
     assert_int_equal(conf_resolve(conf, "file:///data/x//", NULL, &r, &prefix, &e), 0);
     assert_string_equal(r->path, "/data/x");
     assert_string_equal(r->name, "x");
