@@ -23,12 +23,7 @@
 #include "sync.h"
 
 static const struct be_ops *const registry[] = {
-    &be_bos_ops,
-    &be_cos_ops,
-    &be_gcs_ops,
-    &be_local_ops,
-    &be_memory_ops,
-    &be_s3_ops,
+    &be_bos_ops, &be_cos_ops, &be_gcs_ops, &be_local_ops, &be_memory_ops, &be_s3_ops,
 };
 
 static const struct {

@@ -18,8 +18,8 @@
 #define PAGE 1000
 
 static const struct s3like_code bos_codes[] = {
-    {"InvalidSessionToken", ERR_AUTH}, {"InvalidHTTPAuthHeader", ERR_AUTH},
-    {"AccountOverdue", ERR_QUOTA},     {"RequestRateLimitExceeded", ERR_THROTTLED},
+    {"InvalidSessionToken", ERR_AUTH},    {"InvalidHTTPAuthHeader", ERR_AUTH},
+    {"AccountOverdue", ERR_QUOTA},        {"RequestRateLimitExceeded", ERR_THROTTLED},
     {"ObjectAlreadyExists", ERR_PRECOND}, {NULL, ERR_NONE},
 };
 
@@ -38,7 +38,8 @@ static int bos_encryption(const struct s3like *s, const char *value, struct kvli
                        "[%s] encryptionType: '%.60s' is unknown; use AES256 or KMS", s->site.name,
                        value);
     }
-    kv_set(headers, "x-bce-server-side-encryption", strcasecmp(value, "KMS") == 0 ? "KMS" : "AES256");
+    kv_set(headers, "x-bce-server-side-encryption",
+           strcasecmp(value, "KMS") == 0 ? "KMS" : "AES256");
     return 0;
 }
 
@@ -49,7 +50,8 @@ static int bos_place(const struct conf_remote *conf, struct s3like *s, struct er
     if (err == 0) {
         (void)dialect_place(&s->site, conf, endpoint);
         /* [u]: copies between regions, so not tried */
-        s->site.service = mem_strdup(conf->region && conf->region[0] != '\0' ? conf->region : endpoint);
+        s->site.service =
+            mem_strdup(conf->region && conf->region[0] != '\0' ? conf->region : endpoint);
         s->site.identity = mem_printf("bos:%s", s->site.bucket); /* unique in the whole service */
     }
     return err;
@@ -82,7 +84,8 @@ static int bos_configure(const struct conf_remote *conf, struct dialect_site **r
     site->caps = BE_CAP_USER_META | BE_CAP_MULTIPART | BE_CAP_COPY | BE_CAP_PART_COPY |
                  BE_CAP_REMOVE_MANY | BE_CAP_LIST_STRONG | BE_CAP_CRC32C;
     if (dialect_option(conf, "conditionalWrites", false)) {
-        site->caps |= BE_CAP_IF_ABSENT; /* [u]: x-bce-forbid-overwrite at commits, and in versioned buckets */
+        site->caps |=
+            BE_CAP_IF_ABSENT; /* [u]: x-bce-forbid-overwrite at commits, and in versioned buckets */
     }
     site->limits = (struct be_limits){
         .max_object = 5 * TIB, /* [u]: newer documents say ten times as much */
@@ -161,7 +164,8 @@ static int commit_body(const struct be_commit *op, struct buf *out)
 {
     int err = buf_adds(out, "{\"parts\":[");
     for (size_t i = 0; i < op->n_parts && err == 0; i++) {
-        err = buf_addf(out, "%s{\"partNumber\":%u,\"eTag\":", i > 0 ? "," : "", op->parts[i].number);
+        err =
+            buf_addf(out, "%s{\"partNumber\":%u,\"eTag\":", i > 0 ? "," : "", op->parts[i].number);
         if (err == 0) {
             err = json_put_text(out, op->parts[i].etag);
         }
@@ -228,7 +232,8 @@ static int bos_build(const struct dialect_site *site, const struct dialect_call 
     if (call->kind == BE_MP_BEGIN) {
         kv_set(&r->headers, "x-bce-content-crc32c-flag", "true"); /* [u]: where it is told then */
     }
-    return call->kind == BE_REMOVE_MANY || call->kind == BE_MP_COMMIT ? set_body(call, r, reterr) : 0;
+    return call->kind == BE_REMOVE_MANY || call->kind == BE_MP_COMMIT ? set_body(call, r, reterr)
+                                                                      : 0;
 }
 
 static int bos_sign(const struct dialect_site *site, struct dialect_request *r, int64_t wall_s,
@@ -314,7 +319,8 @@ static int entry_compare(const void *a, const void *b)
     return strcmp(x->key, y->key);
 }
 
-/* Both kinds of rows of a page. False when one makes no sense; *unshowable counts keys that no C string holds. */
+/* Both kinds of rows of a page. False when one makes no sense; *unshowable counts keys that no C
+ * string holds. */
 static bool add_entries(const json_t *rows, bool prefixes, struct be_list *op, size_t *unshowable)
 {
     size_t i;
@@ -350,10 +356,12 @@ static bool add_entries(const json_t *rows, bool prefixes, struct be_list *op, s
 static int parse_list(const json_t *doc, const struct dialect_answer *a, struct be_list *op,
                       struct dialect_page *page)
 {
-    const json_t *keys = json_get_rows(doc, "contents"), *prefixes = json_get_rows(doc, "commonPrefixes");
+    const json_t *keys = json_get_rows(doc, "contents"),
+                 *prefixes = json_get_rows(doc, "commonPrefixes");
     const char *next = json_get_text(doc, "nextMarker");
     size_t most = json_array_size(keys) + json_array_size(prefixes);
-    if (!json_is_boolean(json_object_get(doc, "isTruncated")) && !json_get_text(doc, "isTruncated")) {
+    if (!json_is_boolean(json_object_get(doc, "isTruncated")) &&
+        !json_get_text(doc, "isTruncated")) {
         return -EBADMSG; /* nothing says that this is a list, and all of it */
     }
     op->entries = mem_zalloc(MAX(most, (size_t)1) * sizeof(*op->entries));
@@ -414,7 +422,8 @@ static int parse_parts(const json_t *doc, struct dialect_page *page)
         struct be_part_id *p = &page->parts[i];
         uint64_t number = 0;
         if (!json_get_u64(row, "partNumber", &number) || number == 0 || number > 1000000 ||
-            !json_get_u64(row, "size", &p->size) || !dialect_etag(json_get_text(row, "eTag"), p->etag)) {
+            !json_get_u64(row, "size", &p->size) ||
+            !dialect_etag(json_get_text(row, "eTag"), p->etag)) {
             return -EBADMSG;
         }
         p->number = (unsigned)number;

@@ -61,8 +61,8 @@ static int cos_place(const struct conf_remote *conf, struct s3like *s, struct er
     struct dialect_site *site = &s->site;
     const char *region = conf->region ? conf->region : "";
     CLEANUP(mem_freep) char *endpoint = NULL;
-    int err = dialect_endpoint_of_region(conf, "cos.%s.myqcloud.com", "ap-guangzhou", &endpoint,
-                                         reterr);
+    int err =
+        dialect_endpoint_of_region(conf, "cos.%s.myqcloud.com", "ap-guangzhou", &endpoint, reterr);
     if (err < 0) {
         return err;
     }

@@ -1,5 +1,5 @@
-/* Google Cloud Storage, by its XML API: HMAC keys with GOOG4-HMAC-SHA256, or a service account. The JSON API has no uploads in
- * parallel parts. */
+/* Google Cloud Storage, by its XML API: HMAC keys with GOOG4-HMAC-SHA256, or a service account. The
+ * JSON API has no uploads in parallel parts. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -18,14 +18,16 @@
 
 #define HOST "storage.googleapis.com"
 #define AUDIENCE "https://storage.googleapis.com/"
-/* Tokens begin in the past, for clocks that are slightly ahead of Google's, and are replaced before they end. */
+/* Tokens begin in the past, for clocks that are slightly ahead of Google's, and are replaced before
+ * they end. */
 #define TOKEN_BEFORE_S 60
 #define TOKEN_S 3600
 #define TOKEN_RENEW_S 3000
 /* A clock that is off by more than this explains why a token is refused. */
 #define SKEW_SUSPECT_S 60
 
-/* Google derives Expires from Cache-Control and stores none, so the header is kept as metadata of this name. */
+/* Google derives Expires from Cache-Control and stores none, so the header is kept as metadata of
+ * this name. */
 #define EXPIRES "objmig-expires"
 /* What Google answers for objects that were given no Cache-Control. */
 #define NO_CACHE_CONTROL "private, max-age=0"
@@ -100,8 +102,8 @@ static bool is_service_account(const struct dialect_keys *keys)
     return keys->secret->bytes[0] == '{'; /* of HMAC secrets none begins so */
 }
 
-/* The claims in the order Google's own libraries write them. [u]: that the XML API takes tokens nobody exchanged, with an
- * audience; tokenAudience can make it a scope. */
+/* The claims in the order Google's own libraries write them. [u]: that the XML API takes tokens
+ * nobody exchanged, with an audience; tokenAudience can make it a scope. */
 static int make_token(const struct gcs *g, const struct dialect_keys *keys, int64_t wall_s,
                       struct buf *ret, struct errinfo *reterr)
 {
@@ -157,7 +159,8 @@ static int bearer(struct gcs *g, struct dialect_keys *keys, int64_t wall_s, stru
     CLEANUP(buf_fini) struct buf token = BUF_INIT;
     int err = 0;
     mutex_lock(&g->lock);
-    if (!g->token || g->owner != keys || wall_s < g->made_s || wall_s >= g->made_s + TOKEN_RENEW_S) {
+    if (!g->token || g->owner != keys || wall_s < g->made_s ||
+        wall_s >= g->made_s + TOKEN_RENEW_S) {
         err = make_token(g, keys, wall_s, &token, reterr);
         if (err == 0) {
             forget_token(g);
@@ -174,8 +177,8 @@ static int bearer(struct gcs *g, struct dialect_keys *keys, int64_t wall_s, stru
     return err;
 }
 
-/* A bucket's name may have dots and underscores, which no certificate and no host name takes: it goes into the path, as
- * Google recommends nothing else. */
+/* A bucket's name may have dots and underscores, which no certificate and no host name takes: it
+ * goes into the path, as Google recommends nothing else. */
 static int gcs_place(const struct conf_remote *conf, struct gcs *g, struct errinfo *reterr)
 {
     struct dialect_site *site = &g->like.site;
@@ -249,7 +252,8 @@ static int gcs_configure(const struct conf_remote *conf, struct dialect_site **r
         gcs_release(site);
         return err;
     }
-    /* No copies of parts; no conditions at commits, and on etags only for reads. [u]: deletion of many keys, so one by one. */
+    /* No copies of parts; no conditions at commits, and on etags only for reads. [u]: deletion of
+     * many keys, so one by one. */
     site->caps = BE_CAP_USER_META | BE_CAP_MULTIPART | BE_CAP_COPY | BE_CAP_LIST_STRONG |
                  BE_CAP_IF_ABSENT | BE_CAP_MP_NO_CONDITION | BE_CAP_CRC32C;
     site->limits = (struct be_limits){.max_object = 5 * TIB,
@@ -267,7 +271,8 @@ static int gcs_configure(const struct conf_remote *conf, struct dialect_site **r
     return 0;
 }
 
-/* Across locations, too; another account's bucket may need a permission that nobody can see from here. */
+/* Across locations, too; another account's bucket may need a permission that nobody can see from
+ * here. */
 static bool gcs_can_copy(const struct dialect_site *dst, const struct dialect_site *src)
 {
     return dialect_same_id(dst, src);
@@ -300,7 +305,8 @@ static int gcs_build(const struct dialect_site *site, const struct dialect_call 
     }
     const char *expires = kv_get(&r->headers, "expires");
     if (call->kind == BE_STAT || call->kind == BE_READ) {
-        /* else objects of Content-Encoding gzip arrive unpacked, with another size than they have */
+        /* else objects of Content-Encoding gzip arrive unpacked, with another size than they have
+         */
         kv_set(&r->headers, "accept-encoding", "gzip");
     } else if (expires) {
         CLEANUP(buf_fini) struct buf value = BUF_INIT;

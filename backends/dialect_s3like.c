@@ -239,8 +239,8 @@ static int not_expected(const struct s3like *s, const struct dialect_answer *a, 
 
 /* --- headers */
 
-/* One of the digests in x-goog-hash, "crc32c=n03x6A==,md5=Ojk9c3dhfxgoKVVHYwFbHQ==" (or a header each,
- * which arrive joined). False when it is not there, or not of that length. */
+/* One of the digests in x-goog-hash, "crc32c=n03x6A==,md5=Ojk9c3dhfxgoKVVHYwFbHQ==" (or a header
+ * each, which arrive joined). False when it is not there, or not of that length. */
 static bool goog_hash(const struct kvlist *h, const char *name, void *ret, size_t len)
 {
     const char *p = kv_get(h, "x-goog-hash");
@@ -269,8 +269,10 @@ static void crc32c_of(const struct s3like *s, const struct kvlist *h, struct be_
     uint64_t v = 0;
     if (s->goog_hash && goog_hash(h, "crc32c", crc, sizeof(crc))) {
         o->has_crc32c = true;
-        o->crc32c = (uint32_t)crc[0] << 24 | (uint32_t)crc[1] << 16 | (uint32_t)crc[2] << 8 | crc[3];
-    } else if (s->crc32c_header && dialect_u64(kv_get(h, s->crc32c_header), &v) && v <= UINT32_MAX) {
+        o->crc32c =
+            (uint32_t)crc[0] << 24 | (uint32_t)crc[1] << 16 | (uint32_t)crc[2] << 8 | crc[3];
+    } else if (s->crc32c_header && dialect_u64(kv_get(h, s->crc32c_header), &v) &&
+               v <= UINT32_MAX) {
         o->has_crc32c = true;
         o->crc32c = (uint32_t)v;
     }
@@ -589,8 +591,9 @@ int s3like_parse(const struct dialect_site *site, const struct dialect_call *cal
         return parse_result(s, a, "CopyObjectResult", true, &o->object, o->size, reterr);
     }
     case BE_REMOVE_MANY:
-        return s3like_many(s, call, a, s3xml_deletes) < 0 ? not_expected(s, a, "DeleteResult", reterr)
-                                                          : 0;
+        return s3like_many(s, call, a, s3xml_deletes) < 0
+                   ? not_expected(s, a, "DeleteResult", reterr)
+                   : 0;
     case BE_MP_BEGIN:
         return parse_begin(s, a, CONTAINER_OF(op, struct be_mp, op), reterr);
     case BE_MP_PART: {

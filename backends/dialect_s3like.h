@@ -48,7 +48,8 @@ int s3like_parse(const struct dialect_site *site, const struct dialect_call *cal
                  const struct dialect_answer *a, struct dialect_page *page, struct errinfo *reterr);
 void s3like_classify(const struct dialect_site *site, const struct dialect_call *call,
                      const struct dialect_answer *a, struct errinfo *ret);
-/* For those whose errors are written otherwise: class and texts from what one says; and class alone. */
+/* For those whose errors are written otherwise: class and texts from what one says; and class
+ * alone. */
 struct s3xml_error;
 void s3like_set_error(const struct s3like *s, const struct dialect_answer *a,
                       const struct s3xml_error *e, struct errinfo *ret);
@@ -57,8 +58,8 @@ enum err_class s3like_class_of_code(const struct s3like *s, const char *code, co
 /* The same for an answer without an error that could be read. */
 void s3like_classify_bare(const struct s3like *s, const struct dialect_call *call,
                           const struct dialect_answer *a, struct errinfo *ret);
-/* What became of the keys of a batch: read calls failed() for each that was refused, as s3xml_deletes does,
- * whose result this is. */
+/* What became of the keys of a batch: read calls failed() for each that was refused, as
+ * s3xml_deletes does, whose result this is. */
 typedef int s3like_failures_fn(const char *p, size_t n,
                                int (*failed)(void *ctx, const char *key, const char *code,
                                              const char *message),

@@ -231,8 +231,9 @@ void hmac_sha256(const void *key, size_t key_len, const void *p, size_t n,
     OPENSSL_cleanse(pad, sizeof(pad));
 }
 
-/* Reflected CRCs whose initial value and final xor are all ones. One of 32 bits lives in the low half of
- * the register. Slicing by 16: table[k][b] is the CRC of byte b followed by k zero bytes. */
+/* Reflected CRCs whose initial value and final xor are all ones. One of 32 bits lives in the low
+ * half of the register. Slicing by 16: table[k][b] is the CRC of byte b followed by k zero bytes.
+ */
 #define CRC_SLICES 16
 
 struct crc {
@@ -308,11 +309,11 @@ static uint64_t crc_update(const struct crc *t, uint64_t crc, const void *p, siz
     while (n >= CRC_SLICES) {
         uint64_t a = load_le64(s) ^ c, b = load_le64(s + 8);
         c = table[15][a & 0xff] ^ table[14][(a >> 8) & 0xff] ^ table[13][(a >> 16) & 0xff] ^
-            table[12][(a >> 24) & 0xff] ^ table[11][(a >> 32) & 0xff] ^ table[10][(a >> 40) & 0xff] ^
-            table[9][(a >> 48) & 0xff] ^ table[8][a >> 56] ^ table[7][b & 0xff] ^
-            table[6][(b >> 8) & 0xff] ^ table[5][(b >> 16) & 0xff] ^ table[4][(b >> 24) & 0xff] ^
-            table[3][(b >> 32) & 0xff] ^ table[2][(b >> 40) & 0xff] ^ table[1][(b >> 48) & 0xff] ^
-            table[0][b >> 56];
+            table[12][(a >> 24) & 0xff] ^ table[11][(a >> 32) & 0xff] ^
+            table[10][(a >> 40) & 0xff] ^ table[9][(a >> 48) & 0xff] ^ table[8][a >> 56] ^
+            table[7][b & 0xff] ^ table[6][(b >> 8) & 0xff] ^ table[5][(b >> 16) & 0xff] ^
+            table[4][(b >> 24) & 0xff] ^ table[3][(b >> 32) & 0xff] ^ table[2][(b >> 40) & 0xff] ^
+            table[1][(b >> 48) & 0xff] ^ table[0][b >> 56];
         s += CRC_SLICES;
         n -= CRC_SLICES;
     }

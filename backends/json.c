@@ -33,7 +33,8 @@ static bool is_shallow(const char *p, size_t n)
 json_t *json_read(const char *p, size_t n)
 {
     json_error_t err;
-    return is_shallow(p, n) ? json_loadb(p, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &err) : NULL;
+    return is_shallow(p, n) ? json_loadb(p, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &err)
+                            : NULL;
 }
 
 void json_done(json_t **j)

@@ -471,8 +471,8 @@ int sign_cos(const struct sign_req *req, const struct sign_key *key, const char 
                     buf_str(&out->query_list), out->signature);
 }
 
-/* Whole lines are sorted, not names: "a-b:x" comes before "a:x". So a pair is a line, and what goes into
- * the list of names. */
+/* Whole lines are sorted, not names: "a-b:x" comes before "a:x". So a pair is a line, and what goes
+ * into the list of names. */
 static int bce_add(struct pairs *l, const char *name, char sep, const char *value)
 {
     CLEANUP(mem_freep) char *lower = lowered(name);
@@ -515,7 +515,8 @@ static int bce_canonical(const struct sign_req *req, struct sign_out *out)
     int err = buf_addf(&out->canonical, "%s\n%s\n", req->method, req->path);
     for (size_t i = 0; req->query && i < req->query->n && err == 0; i++) {
         const struct kv *q = &req->query->items[i];
-        err = strcasecmp(q->name, "authorization") == 0 ? 0 : bce_add(&query, q->name, '=', q->value);
+        err =
+            strcasecmp(q->name, "authorization") == 0 ? 0 : bce_add(&query, q->name, '=', q->value);
     }
     for (size_t i = 0; i < req->headers->n && err == 0; i++) {
         const struct kv *h = &req->headers->items[i];

@@ -71,8 +71,8 @@ int sign_v2(const struct sign_v2_scheme *scheme, const struct sign_req *req,
 int sign_cos(const struct sign_req *req, const struct sign_key *key, const char *key_time,
              struct sign_out *out);
 
-/* Baidu: bce-auth-v1. date is YYYY-MM-DDTHH:MM:SSZ (also sent as x-bce-date). All query parameters are
- * signed, and of the headers those Baidu signs by default; empty values are left out. */
+/* Baidu: bce-auth-v1. date is YYYY-MM-DDTHH:MM:SSZ (also sent as x-bce-date). All query parameters
+ * are signed, and of the headers those Baidu signs by default; empty values are left out. */
 int sign_bce(const struct sign_req *req, const struct sign_key *key, const char *date,
              unsigned valid_s, struct sign_out *out);
 

@@ -51,7 +51,7 @@ enum {
 extern const struct provider {
     const char *name;
     unsigned bit;
-    bool cloud; /* wants bucket, region or endPoint, and keys */
+    bool cloud;         /* wants bucket, region or endPoint, and keys */
     const char *region; /* one of its, for the message that it is missing; NULL: it needs none */
     const char *scheme;
     const char *env[3][2]; /* id, secret, token: the provider's own names, in order of preference */
@@ -136,8 +136,8 @@ void conf_raw_free(struct raw *raw);
 
 /* conf_google.c */
 
-/* Google's key file of a service account: who it is for, and the whole of it. What is wrong with it and the mend,
- * or NULL. */
+/* Google's key file of a service account: who it is for, and the whole of it. What is wrong with it
+ * and the mend, or NULL. */
 const char *conf_service_account(const char *path, char **ret_email, struct secret **ret_text);
 
 /* conf_remote.c */

@@ -1,6 +1,7 @@
 /* Whole answers of a server: status, headers and body become results, or an error's class and
- * texts. First line: the site (digit: S3, another server of its kind, COS, GCS, BOS), the operation (letter
- * from a), the status (digit, below), how many bytes came. Then the head, an empty line, the body.
+ * texts. First line: the site (digit: S3, another server of its kind, COS, GCS, BOS), the operation
+ * (letter from a), the status (digit, below), how many bytes came. Then the head, an empty line,
+ * the body.
  *
  * What holds: a success has what the contract of backend.h promises; a failure leaves no outputs,
  * has a class and texts of one line; metadata that came from one provider goes to any other as
@@ -35,8 +36,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     ENSURE(conf_load(path, &c, &faults) == 0 && c->n_remotes == SITES);
     close(fd);
     for (size_t i = 0; i < SITES; i++) {
-        static const struct be_dialect *const all[] = {&be_dialect_s3, &be_dialect_cos, &be_dialect_gcs,
-                                                       &be_dialect_bos};
+        static const struct be_dialect *const all[] = {&be_dialect_s3, &be_dialect_cos,
+                                                       &be_dialect_gcs, &be_dialect_bos};
         const struct be_dialect *d = NULL;
         for (size_t k = 0; k < ARRAY_LEN(all); k++) {
             d = strcmp(c->remotes[i]->provider, all[k]->name) == 0 ? all[k] : d;

@@ -67,7 +67,8 @@ static inline struct dialect_site *tencent(void)
 /* --- requests */
 
 static inline int build(const struct dialect_site *s, enum be_kind kind, struct be_op *op,
-                 const struct dialect_site *src, struct dialect_request *r, struct errinfo *err)
+                        const struct dialect_site *src, struct dialect_request *r,
+                        struct errinfo *err)
 {
     struct dialect_call call = {.kind = kind, .op = op, .src = src};
     static const size_t all[] = {0, 1, 2, 3};
@@ -87,14 +88,15 @@ static inline int build(const struct dialect_site *s, enum be_kind kind, struct 
     } while (0)
 
 static inline void assert_url(const struct dialect_site *s, const struct dialect_request *r,
-                       const char *expected)
+                              const char *expected)
 {
     CLEANUP(buf_fini) struct buf url = BUF_INIT;
     assert_int_equal(dialect_url(s, r, &url), 0);
     assert_string_equal(buf_str(&url), expected);
 }
 
-static inline void assert_header(const struct dialect_request *r, const char *name, const char *expected)
+static inline void assert_header(const struct dialect_request *r, const char *name,
+                                 const char *expected)
 {
     const char *v = kv_get(&r->headers, name);
     if (!expected) {
@@ -110,7 +112,7 @@ static inline void assert_header(const struct dialect_request *r, const char *na
 /* --- answers */
 
 static inline struct errinfo classify(const struct dialect_site *s, int status, const char *body,
-                               const char *header, const char *value)
+                                      const char *header, const char *value)
 {
     CLEANUP(kv_fini) struct kvlist headers = {0};
     struct be_stat o = {.op = {.key = "k"}};

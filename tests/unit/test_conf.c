@@ -271,12 +271,15 @@ static void test_faults(void **state)
         {"[b]\nprovider=bos\nbucket=b\n" KEYS, ":1: [b] region: missing; add region = bj"},
         {GCS, ":1: [g] accessKeyId: missing; add accessKeyId and accessKeySecret, or set "
               "GS_ACCESS_KEY_ID and GS_SECRET_ACCESS_KEY, or name a serviceAccountFile\n"},
-        {GCS KEYS "serviceAccountFile=/f\n", ":6: [g] serviceAccountFile: given beside accessKeyId"},
+        {GCS KEYS "serviceAccountFile=/f\n",
+         ":6: [g] serviceAccountFile: given beside accessKeyId"},
         {GCS "serviceAccountFile=f\n", ":4: [g] serviceAccountFile: \"f\" is not absolute"},
-        {GCS "serviceAccountFile=/no/such\n", ":4: [g] serviceAccountFile: \"/no/such\" cannot be read"},
+        {GCS "serviceAccountFile=/no/such\n",
+         ":4: [g] serviceAccountFile: \"/no/such\" cannot be read"},
         {GCS "serviceAccountFile=/etc/passwd\n",
          ":4: [g] serviceAccountFile: \"/etc/passwd\" is no key file of a service account"},
-        {S3 KEYS "serviceAccountFile=/f\n", ":7: [s] serviceAccountFile: means nothing with provider = s3"},
+        {S3 KEYS "serviceAccountFile=/f\n",
+         ":7: [s] serviceAccountFile: means nothing with provider = s3"},
         {"[c]\nprovider=cos\nregion=r\nbucket=a-1\nlistVersion=1\n" KEYS,
          ":5: [c] listVersion: means nothing with provider = cos"},
     };
@@ -446,14 +449,17 @@ static void test_environment(void **state)
     assert_string_equal(conf->remotes[0]->access_key_secret->bytes, "c2");
 }
 
-/* A key file gives the account's name and the secret; the section's own keys come before all of the environment. */
+/* A key file gives the account's name and the secret; the section's own keys come before all of the
+ * environment. */
 static void test_google_file(void **state)
 {
-    static const char key[] = "{\"type\":\"service_account\",\"client_email\":\"a@b\",\"private_key\":\"PEM\"}";
-    static const char *const bad[] = {"{}", "[1]",
-                                      "{\"type\":\"authorized_user\",\"client_email\":\"a@b\",\"private_key\":\"P\"}",
-                                      "{\"type\":\"service_account\",\"client_email\":\"a\",\"private_key\":\"P\"}",
-                                      "{\"type\":\"service_account\",\"client_email\":\"a@b\"}"};
+    static const char key[] =
+        "{\"type\":\"service_account\",\"client_email\":\"a@b\",\"private_key\":\"PEM\"}";
+    static const char *const bad[] = {
+        "{}", "[1]",
+        "{\"type\":\"authorized_user\",\"client_email\":\"a@b\",\"private_key\":\"P\"}",
+        "{\"type\":\"service_account\",\"client_email\":\"a\",\"private_key\":\"P\"}",
+        "{\"type\":\"service_account\",\"client_email\":\"a@b\"}"};
     CLEANUP(mem_freep) char *path = mem_printf("%s/account.json", dir);
     CLEANUP(mem_freep) char *section = mem_printf(GCS "serviceAccountFile=%s\n", path);
     write_file(path, key, strlen(key), 0600);
@@ -646,12 +652,11 @@ static void test_numbers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_full),           TEST(test_faults),  TEST(test_many_faults),
-        TEST(test_secrets_unsaid), TEST(test_mode),    TEST(test_odd_files),
-        TEST(test_long_values),    TEST(test_search),  TEST(test_environment),
-        TEST(test_google_file),
-        TEST(test_aws_file),       TEST(test_resolve), TEST(test_urls),
-        TEST(test_numbers),
+        TEST(test_full),           TEST(test_faults),   TEST(test_many_faults),
+        TEST(test_secrets_unsaid), TEST(test_mode),     TEST(test_odd_files),
+        TEST(test_long_values),    TEST(test_search),   TEST(test_environment),
+        TEST(test_google_file),    TEST(test_aws_file), TEST(test_resolve),
+        TEST(test_urls),           TEST(test_numbers),
     };
     return cmocka_run_group_tests_name("conf", tests, NULL, NULL);
 }

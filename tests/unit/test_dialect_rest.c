@@ -77,9 +77,10 @@ static void refuses_settings(void **state)
 static void keys_that_are_refused(void **state)
 {
     (void)state;
-    static const char *const google_no[] = {".", "..", "a\rb", "a\nb", ".well-known/acme-challenge/x",
-                                            "\xff"};
-    static const char *const google_yes[] = {"/lead", "a//b", "./x", "...", ".well-known/x", "a\tb"};
+    static const char *const google_no[] = {
+        ".", "..", "a\rb", "a\nb", ".well-known/acme-challenge/x", "\xff"};
+    static const char *const google_yes[] = {"/lead", "a//b",          "./x",
+                                             "...",   ".well-known/x", "a\tb"};
     static const char *const baidu_no[] = {"/lead", "\xff"};
     static const char *const baidu_yes[] = {".", "a//b", "a@b", "a\nb"};
     for (size_t i = 0; i < ARRAY_LEN(google_no); i++) {
@@ -130,13 +131,15 @@ static void google_requests(void **state)
     assert_header(&r, "x-goog-metadata-directive", "REPLACE");
     struct errinfo err = {0};
     assert_int_equal(g->dialect->sign(g, &r, 1700000000, &err), 0);
-    assert_non_null(strstr(kv_get(&r.headers, "authorization"),
-                           "GOOG4-HMAC-SHA256 Credential=AKID/20231114/auto/storage/goog4_request"));
+    assert_non_null(
+        strstr(kv_get(&r.headers, "authorization"),
+               "GOOG4-HMAC-SHA256 Credential=AKID/20231114/auto/storage/goog4_request"));
     assert_header(&r, "x-goog-date", "20231114T221320Z");
     be_dialect_gcs.release(g);
 }
 
-static const char crc_of_hello[] = "crc32c=yZRlqg==,md5=XrY7u+Ae7tCTyyK7j1rNww=="; /* "hello world" */
+static const char crc_of_hello[] =
+    "crc32c=yZRlqg==,md5=XrY7u+Ae7tCTyyK7j1rNww=="; /* "hello world" */
 
 static int answer(const struct dialect_site *s, enum be_kind kind, struct be_op *op, int status,
                   const struct kvlist *headers, const char *body, uint64_t got,
@@ -229,7 +232,8 @@ static void google_refusals(void **state)
     e = classify(g, 401, "<Error><Code>AuthenticationRequired</Code></Error>", "date",
                  "Tue, 14 Nov 2023 23:13:25 GMT");
     assert_int_equal(e.cls, ERR_SKEW);
-    e = classify(g, 429, "<Error><Code>RateLimitExceeded</Code></Error>", "x-guploader-uploadid", "u");
+    e = classify(g, 429, "<Error><Code>RateLimitExceeded</Code></Error>", "x-guploader-uploadid",
+                 "u");
     assert_int_equal(e.cls, ERR_THROTTLED);
     assert_string_equal(e.request_id, "u");
     assert_int_equal(classify(g, 412, "", NULL, NULL).cls, ERR_PRECOND);
@@ -242,9 +246,9 @@ static void google_tokens(void **state)
     (void)state;
     json_t *all = vectors_load("gcs"), *c;
     const json_t *who = json_object_get(all, "credentials");
-    json_t *file = json_pack("{s:s,s:s,s:s}", "private_key",
-                             vector_text(who, "private_key_pem_test_only"), "private_key_id",
-                             vector_text(who, "private_key_id"), "type", "service_account");
+    json_t *file =
+        json_pack("{s:s,s:s,s:s}", "private_key", vector_text(who, "private_key_pem_test_only"),
+                  "private_key_id", vector_text(who, "private_key_id"), "type", "service_account");
     char *text = json_dumps(file, JSON_COMPACT);
     size_t i, n = 0;
     json_array_foreach(json_object_get(all, "cases"), i, c)
@@ -311,14 +315,17 @@ static void baidu_requests(void **state)
     struct be_many m = {.keys = keys, .n_keys = 2};
     BUILD(b, BE_REMOVE_MANY, &m, NULL, &r);
     assert_url(b, &r, "https://bkt.bj.bcebos.com/?delete=");
-    assert_string_equal(r.body, "{\"objects\":[{\"key\":\"a\\\"b\"},{\"key\":\"\\u0001\xe4\xb8\xad\"}]}");
+    assert_string_equal(r.body,
+                        "{\"objects\":[{\"key\":\"a\\\"b\"},{\"key\":\"\\u0001\xe4\xb8\xad\"}]}");
     assert_int_equal(r.body_len, strlen(r.body));
     assert_header(&r, "content-md5", NULL);
     static const struct be_part_id parts[] = {{1, 5, "e1"}, {3, 5, "e3"}};
     struct be_commit c = {
         .op = {.key = "k"}, .upload_id = "u", .parts = parts, .n_parts = 2, .if_absent = true};
     BUILD(b, BE_MP_COMMIT, &c, NULL, &r);
-    assert_string_equal(r.body, "{\"parts\":[{\"partNumber\":1,\"eTag\":\"e1\"},{\"partNumber\":3,\"eTag\":\"e3\"}]}");
+    assert_string_equal(
+        r.body,
+        "{\"parts\":[{\"partNumber\":1,\"eTag\":\"e1\"},{\"partNumber\":3,\"eTag\":\"e3\"}]}");
     assert_header(&r, "x-bce-forbid-overwrite", "true");
     struct be_copy cp = {.op = {.key = "k"}, .src_key = "s +"};
     BUILD(b, BE_COPY, &cp, b, &r);
@@ -341,11 +348,11 @@ static void baidu_lists(void **state)
     struct dialect_page page = {0};
     struct errinfo err = {0};
     struct be_list l = {.prefix = ""};
-    const char *doc =
-        "{\"name\":\"bkt\",\"isTruncated\":true,\"nextMarker\":\"z\",\"contents\":["
-        "{\"key\":\"b\",\"lastModified\":\"2023-11-14T22:13:20Z\",\"eTag\":\"e\",\"size\":5,\"storageClass\":\"COLD\"},"
-        "{\"key\":\"nul\\u0000\",\"size\":1},{\"key\":\"c\\n\",\"size\":\"7\"}],"
-        "\"commonPrefixes\":[{\"prefix\":\"a/\"}]}";
+    const char *doc = "{\"name\":\"bkt\",\"isTruncated\":true,\"nextMarker\":\"z\",\"contents\":["
+                      "{\"key\":\"b\",\"lastModified\":\"2023-11-14T22:13:20Z\",\"eTag\":\"e\","
+                      "\"size\":5,\"storageClass\":\"COLD\"},"
+                      "{\"key\":\"nul\\u0000\",\"size\":1},{\"key\":\"c\\n\",\"size\":\"7\"}],"
+                      "\"commonPrefixes\":[{\"prefix\":\"a/\"}]}";
     assert_int_equal(answer(b, BE_LIST, &l.op, 200, &none, doc, 0, &page, &err), 0);
     assert_int_equal(l.n_entries, 3);
     assert_string_equal(l.entries[0].key, "a/");
@@ -358,7 +365,11 @@ static void baidu_lists(void **state)
     assert_int_equal(page.unshowable, 1);
     be_list_fini(&l);
     static const char *const bad[] = {
-        "", "{}", "[]", "<Error/>", "{\"isTruncated\":true,\"contents\":[]}",
+        "",
+        "{}",
+        "[]",
+        "<Error/>",
+        "{\"isTruncated\":true,\"contents\":[]}",
         "{\"isTruncated\":false,\"contents\":[{\"size\":1}]}",
         "{\"isTruncated\":false,\"contents\":[{\"key\":\"a\"}]}",
         "{\"isTruncated\":false,\"contents\":[{\"key\":\"a\",\"size\":-1}]}",
@@ -371,7 +382,9 @@ static void baidu_lists(void **state)
         assert_true(!l.entries && !l.next_cursor && page.unshowable == 0);
     }
     /* an error below a 200 */
-    assert_int_equal(answer(b, BE_LIST, &l.op, 200, &none, "{\"code\":\"NoSuchBucket\"}", 0, &page, &err), -ENOENT);
+    assert_int_equal(
+        answer(b, BE_LIST, &l.op, 200, &none, "{\"code\":\"NoSuchBucket\"}", 0, &page, &err),
+        -ENOENT);
     assert_string_equal(err.code, "NoSuchBucket");
     be_dialect_bos.release(b);
 }
@@ -385,34 +398,59 @@ static void baidu_results(void **state)
     struct errinfo err = {0};
     kv_set(&h, "x-bce-content-crc32c", "3381945770");
     struct be_commit c = {.op = {.key = "k"}};
-    assert_int_equal(answer(b, BE_MP_COMMIT, &c.op, 200, &h, "  {\"eTag\":\"-5eb63bbbe01eeed093cb22bb8f5acdc3\"}", 0, &page, &err), 0);
+    assert_int_equal(answer(b, BE_MP_COMMIT, &c.op, 200, &h,
+                            "  {\"eTag\":\"-5eb63bbbe01eeed093cb22bb8f5acdc3\"}", 0, &page, &err),
+                     0);
     assert_string_equal(c.object.etag, "-5eb63bbbe01eeed093cb22bb8f5acdc3");
     assert_true(c.object.has_crc32c && c.object.crc32c == 0xc99465aa && !c.object.etag_is_md5);
     struct be_copy cp = {.op = {.key = "k"}, .size = 3};
-    assert_int_equal(answer(b, BE_COPY, &cp.op, 200, &h, "{\"eTag\":\"5eb63bbbe01eeed093cb22bb8f5acdc3\",\"lastModified\":\"2023-11-14T22:13:20Z\"}", 0, &page, &err), 0);
+    assert_int_equal(answer(b, BE_COPY, &cp.op, 200, &h,
+                            "{\"eTag\":\"5eb63bbbe01eeed093cb22bb8f5acdc3\",\"lastModified\":"
+                            "\"2023-11-14T22:13:20Z\"}",
+                            0, &page, &err),
+                     0);
     assert_true(cp.object.etag_is_md5 && cp.object.size == 3);
     cp.object = (struct be_object){0};
-    assert_true(answer(b, BE_COPY, &cp.op, 200, &h, "  {\"code\":\"InternalError\",\"message\":\"m\",\"requestId\":\"id\"}", 0, &page, &err) < 0);
+    assert_true(answer(b, BE_COPY, &cp.op, 200, &h,
+                       "  {\"code\":\"InternalError\",\"message\":\"m\",\"requestId\":\"id\"}", 0,
+                       &page, &err) < 0);
     assert_int_equal(err.cls, ERR_TRANSIENT);
     assert_string_equal(err.request_id, "id");
-    assert_true(answer(b, BE_COPY, &cp.op, 200, &h, "{\"lastModified\":\"x\"}", 0, &page, &err) < 0);
+    assert_true(answer(b, BE_COPY, &cp.op, 200, &h, "{\"lastModified\":\"x\"}", 0, &page, &err) <
+                0);
     assert_string_equal(cp.object.etag, "");
 
     const char *keys[] = {"a", "b"};
     struct be_many m = {.keys = keys, .n_keys = 2};
     assert_int_equal(answer(b, BE_REMOVE_MANY, &m.op, 200, &h, "", 0, &page, &err), 0);
-    assert_int_equal(answer(b, BE_REMOVE_MANY, &m.op, 200, &h, "{\"errors\":[{\"key\":\"b\",\"code\":\"AccessDenied\",\"message\":\"m\"},{\"key\":\"a\",\"code\":\"NoSuchKey\"}]}", 0, &page, &err), 0);
+    assert_int_equal(answer(b, BE_REMOVE_MANY, &m.op, 200, &h,
+                            "{\"errors\":[{\"key\":\"b\",\"code\":\"AccessDenied\",\"message\":"
+                            "\"m\"},{\"key\":\"a\",\"code\":\"NoSuchKey\"}]}",
+                            0, &page, &err),
+                     0);
     assert_true(m.errs[0].cls == ERR_NONE && m.errs[1].cls == ERR_AUTH);
-    assert_true(answer(b, BE_REMOVE_MANY, &m.op, 200, &h, "{\"errors\":[{\"key\":\"never\",\"code\":\"AccessDenied\"}]}", 0, &page, &err) < 0);
-    assert_true(answer(b, BE_REMOVE_MANY, &m.op, 200, &h, "{\"code\":\"AccessDenied\"}", 0, &page, &err) == -EACCES);
+    assert_true(answer(b, BE_REMOVE_MANY, &m.op, 200, &h,
+                       "{\"errors\":[{\"key\":\"never\",\"code\":\"AccessDenied\"}]}", 0, &page,
+                       &err) < 0);
+    assert_true(answer(b, BE_REMOVE_MANY, &m.op, 200, &h, "{\"code\":\"AccessDenied\"}", 0, &page,
+                       &err) == -EACCES);
 
     struct be_parts p = {.op = {.key = "k"}};
-    assert_int_equal(answer(b, BE_MP_PARTS, &p.op, 200, &h, "{\"parts\":[{\"partNumber\":2,\"eTag\":\"e\",\"size\":9}],\"isTruncated\":true,\"nextPartNumberMarker\":2}", 0, &page, &err), 0);
+    assert_int_equal(answer(b, BE_MP_PARTS, &p.op, 200, &h,
+                            "{\"parts\":[{\"partNumber\":2,\"eTag\":\"e\",\"size\":9}],"
+                            "\"isTruncated\":true,\"nextPartNumberMarker\":2}",
+                            0, &page, &err),
+                     0);
     assert_true(page.n_parts == 1 && page.parts[0].number == 2 && page.parts[0].size == 9);
     assert_string_equal(page.next[0], "2");
     dialect_page_fini(&page);
     struct be_uploads u = {.op = {.key = "k"}};
-    assert_int_equal(answer(b, BE_MP_UPLOADS, &u.op, 200, &h, "{\"uploads\":[{\"key\":\"k\",\"uploadId\":\"1\",\"initiated\":\"2023-11-14T22:13:20Z\"},{\"key\":\"k2\",\"uploadId\":\"2\"}],\"isTruncated\":false}", 0, &page, &err), 0);
+    assert_int_equal(
+        answer(b, BE_MP_UPLOADS, &u.op, 200, &h,
+               "{\"uploads\":[{\"key\":\"k\",\"uploadId\":\"1\",\"initiated\":\"2023-11-14T22:13:"
+               "20Z\"},{\"key\":\"k2\",\"uploadId\":\"2\"}],\"isTruncated\":false}",
+               0, &page, &err),
+        0);
     assert_int_equal(page.n_uploads, 1);
     assert_string_equal(page.uploads[0].upload_id, "1");
     dialect_page_fini(&page);
@@ -423,7 +461,9 @@ static void baidu_refusals(void **state)
 {
     (void)state;
     struct dialect_site *b = baidu();
-    struct errinfo e = classify(b, 403, "{\"code\":\"InvalidObjectState\",\"message\":\"m\",\"requestId\":\"id\"}", "x-bce-storage-class", "ARCHIVE");
+    struct errinfo e =
+        classify(b, 403, "{\"code\":\"InvalidObjectState\",\"message\":\"m\",\"requestId\":\"id\"}",
+                 "x-bce-storage-class", "ARCHIVE");
     assert_int_equal(e.cls, ERR_ARCHIVED);
     assert_string_equal(e.message, "the object is archived (ARCHIVE): restore it first");
     assert_string_equal(e.request_id, "id");

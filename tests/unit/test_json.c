@@ -14,9 +14,23 @@ static json_t *read_text(const char *text)
 static void refuses_what_is_not_one_document(void **state)
 {
     (void)state;
-    static const char *const bad[] = {"", " ", "1", "\"a\"", "null", "{", "{\"a\":1", "{}x", "{}{}",
-                                      "{\"a\":1,\"a\":2}", "{'a':1}", "[1,]", "{\"a\":\"\xff\"}",
-                                      "{\"a\":\"\\ud800\"}", "{\"a\":01}", "<Error/>", "{\"a\":\"\n\"}"};
+    static const char *const bad[] = {"",
+                                      " ",
+                                      "1",
+                                      "\"a\"",
+                                      "null",
+                                      "{",
+                                      "{\"a\":1",
+                                      "{}x",
+                                      "{}{}",
+                                      "{\"a\":1,\"a\":2}",
+                                      "{'a':1}",
+                                      "[1,]",
+                                      "{\"a\":\"\xff\"}",
+                                      "{\"a\":\"\\ud800\"}",
+                                      "{\"a\":01}",
+                                      "<Error/>",
+                                      "{\"a\":\"\n\"}"};
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         assert_null(read_text(bad[i]));
     }
@@ -50,8 +64,11 @@ static void bounds_depth(void **state)
 static void gets_members(void **state)
 {
     (void)state;
-    CLEANUP(json_done) json_t *o = read_text(
-        "  {\"t\":\"x\\u0001\\ud55c\",\"nul\":\"a\\u0000b\",\"n\":18446744073709551,\"s\":\"18446744073709551615\","
+    CLEANUP(json_done)
+    json_t *o = read_text(
+        "  "
+        "{\"t\":\"x\\u0001\\ud55c\",\"nul\":\"a\\u0000b\",\"n\":18446744073709551,\"s\":"
+        "\"18446744073709551615\","
         "\"neg\":-1,\"real\":1.5,\"yes\":true,\"word\":\"True\",\"no\":false,\"l\":[1,2]}");
     uint64_t v = 7;
     assert_string_equal(json_get_text(o, "t"), "x\x01\xed\x95\x9c");

@@ -76,7 +76,8 @@ static void piece_of(const char *token, unsigned n, struct buf *ret)
         token = strchr(token, '.') + 1;
     }
     size_t len = strcspn(token, "."), got = 0;
-    CLEANUP(mem_freep) char *text = mem_printf("%.*s%.*s", (int)len, token, (int)(3 - (len + 3) % 4), "===");
+    CLEANUP(mem_freep)
+    char *text = mem_printf("%.*s%.*s", (int)len, token, (int)(3 - (len + 3) % 4), "===");
     CLEANUP(mem_freep) char *bytes = mem_zalloc(strlen(text) + 1);
     for (char *p = text; *p; p++) {
         *p = (char)(*p == '-' ? '+' : *p == '_' ? '/' : *p);
@@ -87,13 +88,12 @@ static void piece_of(const char *token, unsigned n, struct buf *ret)
 
 static void check_jwt(const json_t *all, const json_t *c)
 {
-    const char *pem =
-        vector_text(json_object_get(all, "credentials"), "private_key_pem_test_only");
+    const char *pem = vector_text(json_object_get(all, "credentials"), "private_key_pem_test_only");
     const json_t *e = json_object_get(c, "expected");
     const char *body = vector_text(e, "body");
-    CLEANUP(mem_freep) char *token = body[0] != '\0'
-                                         ? value_after(body, "assertion=", "&")
-                                         : value_after(vector_text(e, "authorization"), "Bearer ", "");
+    CLEANUP(mem_freep)
+    char *token = body[0] != '\0' ? value_after(body, "assertion=", "&")
+                                  : value_after(vector_text(e, "authorization"), "Bearer ", "");
     CLEANUP(buf_fini) struct buf header = BUF_INIT;
     CLEANUP(buf_fini) struct buf claims = BUF_INIT;
     CLEANUP(buf_fini) struct buf got = BUF_INIT;
@@ -118,7 +118,8 @@ static void gcs_vectors(void **state)
         } else if (strcmp(kind, "signed-url-v4-rsa") == 0) {
             check_goog_url(c);
             url++;
-        } else if (strcmp(kind, "service-account-jwt") == 0 || strcmp(kind, "self-signed-jwt") == 0) {
+        } else if (strcmp(kind, "service-account-jwt") == 0 ||
+                   strcmp(kind, "self-signed-jwt") == 0) {
             check_jwt(all, c);
             jwt++;
         } else {
