@@ -391,7 +391,7 @@ conf_azure() {
 conf_gcs() {
     local name=$1
     shift
-    _conf_merged "$name" provider=gcs "bucket=$GCS_BUCKET" "accessKeyId=$GCS_ID" "accessKeySecret=$GCS_SECRET" https=off \
+    _conf_merged "$name" provider=gcs "bucket=$GCS_BUCKET" "accessKeyId=$GCS_SECRET_ID" "accessKeySecret=$GCS_SECRET_KEY" https=off \
         "connectTo=127.0.0.1:$GCS_PORT" "$@"
 }
 conf_gcs_account() {
@@ -403,7 +403,7 @@ conf_gcs_account() {
 conf_bos() {
     local name=$1
     shift
-    _conf_merged "$name" provider=bos "bucket=$BOS_BUCKET" "region=$BOS_REGION" "accessKeyId=$BOS_ID" "accessKeySecret=$BOS_SECRET" \
+    _conf_merged "$name" provider=bos "bucket=$BOS_BUCKET" "region=$BOS_REGION" "accessKeyId=$BOS_SECRET_ID" "accessKeySecret=$BOS_SECRET_KEY" \
         https=off "connectTo=127.0.0.1:$BOS_PORT" "$@"
 }
 conf_s3() {

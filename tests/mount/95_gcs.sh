@@ -5,7 +5,7 @@
 . "$TESTS_DIR/lib/provider_rest.sh"
 need_fuse
 start_gcs --bucket one --bucket two
-NAME=gcs OBJECTS=one REQUESTS=$GCS_LOG CONTROL=$GCS_CONTROL SECRETS=$GCS_SECRET
+NAME=gcs OBJECTS=one REQUESTS=$GCS_LOG CONTROL=$GCS_CONTROL SECRETS=$GCS_SECRET_KEY
 conf() { conf_gcs "$@"; }
 
 provider_tree

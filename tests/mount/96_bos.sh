@@ -5,7 +5,7 @@
 . "$TESTS_DIR/lib/provider_rest.sh"
 need_fuse
 start_bos --bucket one --bucket two --cred testAccessKeyId:testSecretKeyForTestsOnly --cred temporaryId:temporarySecret:the/token+1==
-NAME=bos OBJECTS=one REQUESTS=$BOS_LOG CONTROL=$BOS_CONTROL SECRETS="$BOS_SECRET temporarySecret the/token"
+NAME=bos OBJECTS=one REQUESTS=$BOS_LOG CONTROL=$BOS_CONTROL SECRETS="$BOS_SECRET_KEY temporarySecret the/token"
 conf() { conf_bos "$@"; }
 
 provider_tree

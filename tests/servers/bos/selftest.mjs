@@ -2,14 +2,15 @@
 // Prints TAP. The server must run: BOS_… come from `service bos start`.
 import crypto from 'node:crypto';
 import fs from 'node:fs';
-import { harness } from '../rest_client.mjs';
+import { require } from '../common.mjs';
+import { CRC32C } from '../crc32c.mjs';
+import { test, same, control as controlOf, raw as rawOf, finish } from '../tap.mjs';
 import { Auth, authenticate } from './auth.mjs';
-import { CRC32C, require } from '../rest.mjs';
 
-const { BOS_PORT, BOS_CONTROL, BOS_BUCKET, BOS_ID, BOS_SECRET, BOS_LOG } = process.env;
+const { BOS_PORT, BOS_CONTROL, BOS_BUCKET, BOS_SECRET_ID, BOS_SECRET_KEY, BOS_LOG } = process.env;
 const { BosClient } = require('@baiducloud/sdk');
-const { test, same, control, raw, done } = harness(BOS_PORT, BOS_CONTROL);
-const client = (extra = {}) => new BosClient({ endpoint: `http://127.0.0.1:${BOS_PORT}`, credentials: { ak: BOS_ID, sk: BOS_SECRET }, ...extra });
+const control = controlOf(BOS_CONTROL), raw = rawOf(BOS_PORT);
+const client = (extra = {}) => new BosClient({ endpoint: `http://127.0.0.1:${BOS_PORT}`, credentials: { ak: BOS_SECRET_ID, sk: BOS_SECRET_KEY }, ...extra });
 const bos = client();
 const md5 = (text, form = 'hex') => crypto.createHash('md5').update(text).digest(form);
 const etagOf = answer => answer.http_headers.etag;
@@ -105,7 +106,7 @@ await test('limits, archived objects, no overwriting', async () => {
     same((await bos.getObjectMetadata(BOS_BUCKET, 'frozen')).http_headers['x-bce-storage-class'], 'ARCHIVE');
     await refused(bos.putObjectFromString(BOS_BUCKET, 'frozen', 'y', { 'x-bce-forbid-overwrite': 'true' }), 412, 'PreconditionFailed');
     // What the SDK itself would refuse to send.
-    const sign = (method, path, headers) => new Auth(BOS_ID, BOS_SECRET).generateAuthorization(method, path, {}, headers, Date.now() / 1000);
+    const sign = (method, path, headers) => new Auth(BOS_SECRET_ID, BOS_SECRET_KEY).generateAuthorization(method, path, {}, headers, Date.now() / 1000);
     const put = (key, more) => {
         const headers = { 'host': `127.0.0.1:${BOS_PORT}`, 'content-length': '1', 'x-bce-date': new Date().toISOString().replace(/\.\d+/, ''), ...more };
         return raw('PUT', `/${BOS_BUCKET}/${key}`, { headers: { ...headers, authorization: sign('PUT', `/${BOS_BUCKET}/${key}`, headers) }, body: 'x' }).then(a => JSON.parse(a.text || '{}').code ?? a.status);
@@ -141,8 +142,8 @@ await test('signatures: recorded requests are accepted, and refused with one dig
 });
 
 await test('signatures: every kind of wrong one; temporary keys need their token; clocks', async () => {
-    await refused(client({ credentials: { ak: 'nobody', sk: BOS_SECRET } }).listObjects(BOS_BUCKET), 403, 'InvalidAccessKeyId');
-    await refused(client({ credentials: { ak: BOS_ID, sk: 'wrong' } }).listObjects(BOS_BUCKET), 403, 'SignatureDoesNotMatch');
+    await refused(client({ credentials: { ak: 'nobody', sk: BOS_SECRET_KEY } }).listObjects(BOS_BUCKET), 403, 'InvalidAccessKeyId');
+    await refused(client({ credentials: { ak: BOS_SECRET_ID, sk: 'wrong' } }).listObjects(BOS_BUCKET), 403, 'SignatureDoesNotMatch');
     const temporary = sessionToken => client({ credentials: { ak: 'temporaryId', sk: 'temporarySecret' }, sessionToken }).listObjects(BOS_BUCKET);
     same((await temporary('the/token+1==')).body.name, BOS_BUCKET);
     await refused(temporary('wrong'), 403, 'InvalidSessionToken');
@@ -150,7 +151,7 @@ await test('signatures: every kind of wrong one; temporary keys need their token
     same(JSON.parse((await raw('GET', `/${BOS_BUCKET}/`)).text).code, 'AccessDenied', 'anonymous');
     await control('POST', 'clock', { offset_s: 7200 });
     const headers = { 'host': `127.0.0.1:${BOS_PORT}`, 'x-bce-date': new Date().toISOString().replace(/\.\d+/, '') };
-    const authorization = new Auth(BOS_ID, BOS_SECRET).generateAuthorization('GET', `/${BOS_BUCKET}/`, {}, headers, Date.now() / 1000);
+    const authorization = new Auth(BOS_SECRET_ID, BOS_SECRET_KEY).generateAuthorization('GET', `/${BOS_BUCKET}/`, {}, headers, Date.now() / 1000);
     const late = await raw('GET', `/${BOS_BUCKET}/`, { headers: { ...headers, authorization } });
     await control('POST', 'clock', { offset_s: 0 });
     same([late.status, JSON.parse(late.text).code], [403, 'RequestTimeTooSkewed']);
@@ -174,4 +175,4 @@ await test('log: one line a request, with what it carried', async () => {
     same(lines.filter(l => l.op === 'CopyObject').every(l => !l.body), true);
 });
 
-done();
+finish();

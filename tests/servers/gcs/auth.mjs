@@ -7,7 +7,8 @@
 //                               (headers, query, resource path, the whole) from the decoded request; the string to sign and
 //                               the chain of keys around it are written here from Google's description of HMAC signatures
 import crypto from 'node:crypto';
-import { Refusal, require } from '../rest.mjs';
+import { require } from '../common.mjs';
+import { StoreError } from '../s3like/errors.mjs';
 
 export const { Storage } = require('@google-cloud/storage');
 export const { JWTAccess } = require(require.resolve('google-auth-library'));
@@ -19,7 +20,7 @@ export const AUDIENCE = 'https://storage.googleapis.com/';
 const hmac = (key, text) => crypto.createHmac('sha256', key).update(text).digest();
 const time = text => Date.parse(text.replace(/^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z$/, '$1-$2-$3T$4:$5:$6Z')) / 1000;
 const signer = (auth, r) => new URLSigner(auth, { name: r.bucketName, storage }, r.key ? { name: r.key } : undefined, storage);
-const mismatch = what => new Refusal(403, 'SignatureDoesNotMatch', `The request signature we calculated does not match the signature you provided (${what}).`);
+const mismatch = what => new StoreError(403, 'SignatureDoesNotMatch', `The request signature we calculated does not match the signature you provided (${what}).`);
 
 // The path, as the SDK writes it: "/bucket/key", or "/key" where the bucket stands in the host's name. A slash behind a bucket, which the
 // SDK never sends, is signed when it is sent.
@@ -43,13 +44,13 @@ function checkHmac(r, credentials, now_s) {
     const m = /^GOOG4-HMAC-SHA256 Credential=([^/]+)\/(\d{8}\/[^/]+\/storage\/goog4_request), SignedHeaders=([^,]+), Signature=([0-9a-f]{64})$/
         .exec(r.headers.get('authorization'));
     if (!m)
-        throw new Refusal(400, 'InvalidArgument', 'Invalid Authorization header.');
+        throw new StoreError(400, 'InvalidArgument', 'Invalid Authorization header.');
     const [, id, scope, names, signature] = m, date = r.headers.get('x-goog-date') ?? '';
     const known = credentials.get(id);
     if (!known)
-        throw new Refusal(403, 'InvalidSecurity', 'The provided security credentials are not valid.');
+        throw new StoreError(403, 'InvalidSecurity', 'The provided security credentials are not valid.');
     if (!(Math.abs(time(date) - now_s) <= 900))
-        throw new Refusal(403, 'RequestTimeTooSkewed', 'The difference between the request time and the current time is too large.');
+        throw new StoreError(403, 'RequestTimeTooSkewed', 'The difference between the request time and the current time is too large.');
     const list = names.split(';');
     if (list.join() !== [...list].sort().join() || list.some(n => !r.headers.has(n)) || !date.startsWith(scope.slice(0, 8)))
         throw mismatch('SignedHeaders');
@@ -66,13 +67,13 @@ function checkHmac(r, credentials, now_s) {
 export function checkBody(r) {
     const hash = r.headers.get('x-goog-content-sha256');
     if (r.bodyText !== '' && hash && hash !== 'UNSIGNED-PAYLOAD' && crypto.createHash('sha256').update(r.bodyText).digest('hex') !== hash)
-        throw new Refusal(400, 'XAmzContentSHA256Mismatch', 'The provided x-goog-content-sha256 header does not match what was computed.');
+        throw new StoreError(400, 'XAmzContentSHA256Mismatch', 'The provided x-goog-content-sha256 header does not match what was computed.');
     const text = /crc32c=([^,]+)/.exec(r.headers.get('x-goog-hash') ?? '');
     if (text && Buffer.from(text[1], 'base64').readUInt32BE(0) !== r.body.crc32c)
-        throw new Refusal(400, 'BadDigest', 'The CRC32C you specified did not match what we received.');
+        throw new StoreError(400, 'BadDigest', 'The CRC32C you specified did not match what we received.');
 }
 
-const refusedToken = why => new Refusal(401, 'AuthenticationRequired', `Authentication required: ${why}.`);
+const refusedToken = why => new StoreError(401, 'AuthenticationRequired', `Authentication required: ${why}.`);
 const judged = new Map();
 
 // At that time, what Google's library would have sent.
@@ -115,7 +116,7 @@ async function urlSignature(r, account, config) {
 async function checkUrl(r, account, now_s) {
     const q = Object.fromEntries(r.query), from_s = time(q['X-Goog-Date'] ?? '');
     if (!(now_s >= from_s - 900 && now_s < from_s + Number(q['X-Goog-Expires'])))
-        throw new Refusal(400, 'ExpiredToken', 'The provided token has expired.');
+        throw new StoreError(400, 'ExpiredToken', 'The provided token has expired.');
     const extensionHeaders = Object.fromEntries(q['X-Goog-SignedHeaders'].split(';').filter(n => n !== 'host').map(n => [n, r.headers.get(n)]));
     const queryParams = Object.fromEntries(Object.entries(q).filter(([n]) => !n.startsWith('X-Goog-')));
     const hostname = new URL(`http://${r.host}`).hostname;
@@ -134,5 +135,5 @@ export async function authenticate(r, credentials, account, now_s) {
         return checkToken(r, account, now_s);
     if (r.query.has('X-Goog-Signature'))
         return checkUrl(r, account, now_s);
-    throw new Refusal(401, 'AuthenticationRequired', 'Authentication required.');
+    throw new StoreError(401, 'AuthenticationRequired', 'Authentication required.');
 }

@@ -3,12 +3,13 @@
 import crypto from 'node:crypto';
 import fs from 'node:fs';
 import zlib from 'node:zlib';
-import { harness } from '../rest_client.mjs';
+import { require } from '../common.mjs';
+import { CRC32C } from '../crc32c.mjs';
+import { test, same, control as controlOf, raw as rawOf, finish } from '../tap.mjs';
 import { AUDIENCE, JWTAccess, Storage, hmacSignature } from './auth.mjs';
-import { CRC32C, require } from '../rest.mjs';
 
-const { GCS_PORT, GCS_CONTROL, GCS_BUCKET, GCS_ID, GCS_SECRET, GCS_SERVICE_ACCOUNT, GCS_LOG } = process.env;
-const { test, same, control, raw, done } = harness(GCS_PORT, GCS_CONTROL);
+const { GCS_PORT, GCS_CONTROL, GCS_BUCKET, GCS_SECRET_ID, GCS_SECRET_KEY, GCS_SERVICE_ACCOUNT, GCS_LOG } = process.env;
+const control = controlOf(GCS_CONTROL), raw = rawOf(GCS_PORT);
 const account = JSON.parse(fs.readFileSync(GCS_SERVICE_ACCOUNT));
 const { TransferManager } = require('@google-cloud/storage');
 const storage = new Storage({ projectId: 'test', credentials: account, apiEndpoint: 'https://storage.googleapis.com' });
@@ -115,10 +116,10 @@ await test('GOOG4-HMAC-SHA256: recorded requests, and every kind of wrong one', 
     const sent = async (change = {}) => {
         const headers = new Map(Object.entries({ host: 'storage.googleapis.com', 'x-goog-content-sha256': 'UNSIGNED-PAYLOAD', 'x-goog-date': date, ...change.headers }));
         const names = change.names ?? [...headers.keys()].sort().join(';');
-        const signature = hmacSignature({ method: 'GET', bucketName: GCS_BUCKET, key: change.key ?? 'list/1', rawPath: '', query: new Map(), headers }, GCS_ID,
-            change.secret ?? GCS_SECRET, scope, headers.get('x-goog-date'), names);
+        const signature = hmacSignature({ method: 'GET', bucketName: GCS_BUCKET, key: change.key ?? 'list/1', rawPath: '', query: new Map(), headers }, GCS_SECRET_ID,
+            change.secret ?? GCS_SECRET_KEY, scope, headers.get('x-goog-date'), names);
         const a = await raw('GET', `/${GCS_BUCKET}/list/1`, { host: 'storage.googleapis.com', headers: { ...Object.fromEntries([...headers].filter(([k]) => k !== 'host')), ...change.after,
-            authorization: `GOOG4-HMAC-SHA256 Credential=${change.id ?? GCS_ID}/${scope}, SignedHeaders=${names}, Signature=${signature}` } });
+            authorization: `GOOG4-HMAC-SHA256 Credential=${change.id ?? GCS_SECRET_ID}/${scope}, SignedHeaders=${names}, Signature=${signature}` } });
         return code(a) ?? a.status;
     };
     same(await sent(), 200);
@@ -153,4 +154,4 @@ await test('log: one line a request, with what it carried', async () => {
     same(lines.filter(l => l.op === 'CopyObject').every(l => !l.body), true);
 });
 
-done();
+finish();
