@@ -24,6 +24,7 @@
 
 static const struct be_ops *const registry[] = {
     &be_cos_ops,
+    &be_upyun_ops,
     &be_local_ops,
     &be_memory_ops,
     &be_s3_ops,

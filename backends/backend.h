@@ -46,12 +46,16 @@ enum be_cap {
     BE_CAP_REAL_DIRS = 1 << 10,  /* "dir/" is a directory with attributes of its own, made with its first child */
     BE_CAP_MP_ETAG_MD5S = 1 << 9, /* the commit's etag is "md5(part md5s)-N" */
     BE_CAP_MP_META_LATE = 1 << 11, /* an object made of parts gets its metadata at the commit, not when it is begun */
+    BE_CAP_BARE_DIRS = 1 << 12,  /* with real directories: they have neither content nor attributes, and no object beside
+                                    them has their name (ERR_INVALID for whatever comes later) */
 };
 
 /* 0 = no limit. */
 struct be_limits {
     uint64_t max_object, max_put, max_copy;
     uint64_t min_part, max_part;
+    uint64_t part_unit; /* 0, or all parts but the last are of one size, told when the upload is begun, a multiple of
+                           this; and none can be sent again with other bytes */
     unsigned max_parts;
     unsigned max_key, max_meta, list_page, batch; /* bytes, bytes, entries, keys */
 };
@@ -174,6 +178,7 @@ struct be_many {
 struct be_mp {
     struct be_op op;
     const struct kvlist *meta; /* begin: NULL = none */
+    uint64_t part_size;        /* begin, with limits.part_unit: of all parts but the last; 0 = limits.min_part */
     char *upload_id;           /* begin: out, owned; abort: in, borrowed by the call */
 };
 

@@ -34,8 +34,13 @@ void dialect_page_fini(struct dialect_page *p)
 
 int dialect_url(const struct dialect_site *site, const struct dialect_request *r, struct buf *ret)
 {
-    int err =
-        buf_addf(ret, "%s://%s%s", site->https ? "https" : "http", site->host, buf_str(&r->path));
+    int err = buf_addf(ret, "%s://%s", site->https ? "https" : "http", site->host);
+    return err < 0 ? err : dialect_target(r, ret);
+}
+
+int dialect_target(const struct dialect_request *r, struct buf *ret)
+{
+    int err = buf_adds(ret, buf_str(&r->path));
     for (size_t i = 0; i < r->query.n && err == 0; i++) {
         const struct kv *q = &r->query.items[i];
         err = buf_addc(ret, i == 0 ? '?' : '&');
@@ -459,6 +464,96 @@ bool dialect_header_value_ok(const char *value)
         }
     }
     return true;
+}
+
+int dialect_add_user_meta(const char *prefix, const char *name, const char *value,
+                          struct kvlist *headers, size_t *bytes, struct errinfo *reterr)
+{
+    CLEANUP(buf_fini) struct buf header = BUF_INIT;
+    CLEANUP(buf_fini) struct buf encoded = BUF_INIT;
+    if (!dialect_header_name_ok(name)) {
+        return err_set(reterr, ERR_INVALID, -EINVAL, "metadata name '%.60s' cannot be a header's",
+                       name);
+    }
+    int err = buf_addf(&header, "%s%s", prefix, name);
+    if (err == 0) {
+        err = dialect_meta_encode(value, &encoded);
+    }
+    if (err < 0) {
+        return err_set(reterr, ERR_LOCAL, err, "metadata: no memory");
+    }
+    *bytes += strlen(name) + encoded.len;
+    kv_set(headers, buf_str(&header), buf_str(&encoded));
+    return 0;
+}
+
+const char *const dialect_standard_headers[DIALECT_STANDARD_HEADERS] = {
+    "content-type",     "cache-control",    "content-disposition",
+    "content-encoding", "content-language", "expires"};
+
+bool dialect_is_standard_header(const char *name)
+{
+    for (size_t i = 0; i < DIALECT_STANDARD_HEADERS; i++) {
+        if (strcasecmp(name, dialect_standard_headers[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void dialect_set_range(struct kvlist *headers, uint64_t offset, size_t len)
+{
+    uint64_t last;
+    if (ADD_OVERFLOWS(offset, len - 1, &last)) {
+        last = UINT64_MAX;
+    }
+    char range[64];
+    snprintf(range, sizeof(range), "bytes=%llu-%llu", (unsigned long long)offset,
+             (unsigned long long)last);
+    kv_set(headers, "range", range);
+}
+
+void dialect_copy_text(char *to, size_t size, const char *from)
+{
+    snprintf(to, size, "%s", from ? from : "");
+    for (char *p = to; *p; p++) {
+        if ((unsigned char)*p < ' ' || *p == 0x7f) {
+            *p = ' ';
+        }
+    }
+}
+
+int dialect_garbled(const struct dialect_answer *a, struct errinfo *reterr, const char *what)
+{
+    reterr->http_status = a->http_status;
+    return err_set(reterr, ERR_TRANSIENT, -EIO, "the answer is incomplete or malformed: %s", what);
+}
+
+int dialect_check_range(const struct dialect_answer *a, const struct be_read *op,
+                        uint64_t *ret_size, struct errinfo *reterr)
+{
+    uint64_t first = 0, last = 0;
+    if (a->http_status == 206) {
+        if (!dialect_content_range(kv_get(a->headers, "content-range"), &first, &last, ret_size) ||
+            first > last) {
+            return dialect_garbled(a, reterr, "Content-Range");
+        }
+        if (first != op->offset || last - first + 1 != a->body_got || a->body_got > op->len ||
+            (a->body_got < op->len && last + 1 != *ret_size)) {
+            reterr->http_status = a->http_status;
+            return err_set(reterr, ERR_INTEGRITY, -EIO,
+                           "asked for %zu bytes from %llu, and got %llu from %llu of %llu", op->len,
+                           (unsigned long long)op->offset, (unsigned long long)a->body_got,
+                           (unsigned long long)first, (unsigned long long)*ret_size);
+        }
+        return 0;
+    }
+    if (op->offset != 0) {
+        reterr->http_status = a->http_status;
+        return err_set(reterr, ERR_INVALID, -EIO, "the server ignores Range");
+    }
+    *ret_size = a->body_got; /* the whole object, which is not longer than what was asked for */
+    return 0;
 }
 
 enum err_class dialect_class_of_status(int http_status)

@@ -33,7 +33,16 @@ struct dialect_site {
     struct be_limits limits;
     bool part_source_unchecked; /* part copies ignore src_etag: the driver looks at the source after
                                    each */
+    bool copy_source_unchecked; /* whole copies do */
+    bool commit_unchecked;      /* a commit takes whatever parts there are: the driver compares them
+                                   with those that are meant before it */
+    bool lists_dirs; /* BE_LIST shows what is in one directory, in any order: the driver makes lists
+                        of that. It asks with the delimiter, a prefix that is "" or ends in '/', and
+                        pages like those of BE_MP_PARTS; entries of directories are prefixes. */
 };
+
+/* The etag of a key "dir/" that is a real directory: it has no content, and so one version. */
+#define DIALECT_DIR_ETAG "directory"
 
 /* One set of credentials. Constant; shared by those who sign with it. */
 struct dialect_keys {
@@ -50,7 +59,8 @@ struct dialect_call {
     bool head;        /* BE_READ: only the headers are wanted */
     const struct dialect_site *src; /* BE_COPY, BE_MP_PART with a source: where it is */
     const char
-        *page[2]; /* BE_MP_PARTS, BE_MP_UPLOADS: what the page before returned; NULL at first */
+        *page[2]; /* BE_MP_PARTS, BE_MP_UPLOADS, BE_LIST with lists_dirs: what the page before
+                     returned; NULL at first */
     const size_t *chosen; /* BE_REMOVE_MANY: indexes into the operation's keys … */
     size_t n_chosen;
     struct errinfo *errs; /* … and where parse says what became of each, by the same indexes */
@@ -115,7 +125,10 @@ struct be_dialect {
      * one: reterr then is as from classify. */
     int (*parse)(const struct dialect_site *site, const struct dialect_call *call,
                  const struct dialect_answer *a, struct dialect_page *page, struct errinfo *reterr);
-    /* Any other answer: class, code, request id, message, retry_after_ms. */
+    /* Any other answer: class, code, request id, message, retry_after_ms. ERR_NONE: what is asked for
+     * is so already, and parse is called as for a success. Codes that the driver or its callers act
+     * upon have the same names at all providers: NoSuchBucket, NoSuchUpload; InvalidRange: a read
+     * begins behind the end; PartExists: there is a part of that number, which stays. */
     void (*classify)(const struct dialect_site *site, const struct dialect_call *call,
                      const struct dialect_answer *a, struct errinfo *ret);
     /* Answers that are worth parsing while they come; NULL when they are not. stream_new may return
@@ -125,13 +138,15 @@ struct be_dialect {
     void (*stream_free)(void *stream);
 };
 
-extern const struct be_dialect be_dialect_s3, be_dialect_cos;
+extern const struct be_dialect be_dialect_s3, be_dialect_cos, be_dialect_upyun;
 
 /* --- shared by dialects: dialect.c
  * ----------------------------------------------------------------------------------- */
 
 /* The request line's URL: scheme, host, path and encoded query. */
 int dialect_url(const struct dialect_site *site, const struct dialect_request *r, struct buf *ret);
+/* The request line's path and encoded query. */
+int dialect_target(const struct dialect_request *r, struct buf *ret);
 /* base + '/' + key, encoded. */
 int dialect_path(const struct dialect_site *site, const char *key, struct buf *ret);
 
@@ -176,6 +191,24 @@ uint32_t dialect_retry_after(const char *s);
 int dialect_meta_encode(const char *value, struct buf *ret);
 char *dialect_meta_decode(const char *value);
 bool dialect_header_name_ok(const char *name);   /* a token of RFC 9110 */
+/* One user metadatum as a header prefix + name. *bytes counts as most providers do: name without
+ * prefix, and value as sent. */
+int dialect_add_user_meta(const char *prefix, const char *name, const char *value,
+                          struct kvlist *headers, size_t *bytes, struct errinfo *reterr);
+/* content-type, cache-control, content-disposition, content-encoding, content-language, expires. */
+#define DIALECT_STANDARD_HEADERS 6
+extern const char *const dialect_standard_headers[DIALECT_STANDARD_HEADERS];
+bool dialect_is_standard_header(const char *name);
+/* "range: bytes=FIRST-LAST" of len bytes, len > 0. */
+void dialect_set_range(struct kvlist *headers, uint64_t offset, size_t len);
+/* What a server says about itself goes to logs and terminals: one line of visible characters. */
+void dialect_copy_text(char *to, size_t size, const char *from);
+/* What a read got, by status and Content-Range; the size of the whole object in *ret_size. For the
+ * dialects whose ranged reads are RFC 9110's. */
+int dialect_check_range(const struct dialect_answer *a, const struct be_read *op,
+                        uint64_t *ret_size, struct errinfo *reterr);
+/* A 2xx that makes no sense. Trying again may help: proxies cut answers short. */
+int dialect_garbled(const struct dialect_answer *a, struct errinfo *reterr, const char *what);
 bool dialect_header_value_ok(const char *value); /* no control characters */
 
 /* The reason in an answer that has no other: by status alone. */

@@ -27,7 +27,9 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
+#include "digest.h"
 #include "log.h"
 #include "mem.h"
 
@@ -56,9 +58,14 @@ static void run_free(struct run *r)
         free(r->uploads[i].upload_id);
     }
     free(r->uploads);
+    for (size_t i = 0; i < r->n_entries; i++) {
+        free(r->entries[i].key);
+    }
+    free(r->entries);
     free(r->errs);
     free(r->chosen);
     kv_fini(&r->source.meta);
+    run_walk_free(r);
     free(r);
 }
 
@@ -247,7 +254,7 @@ static void prepare_http(struct run *r)
     h->done = on_http_done;
     h->owner = r;
     h->answer_max = r->call.kind == BE_MP_PARTS || r->call.kind == BE_MP_UPLOADS ||
-                            r->call.kind == BE_REMOVE_MANY
+                            r->call.kind == BE_REMOVE_MANY || r->call.kind == BE_LIST
                         ? ANSWER_MAX_ROWS
                         : 0;
     if (is_slow(&r->call)) {
@@ -336,11 +343,13 @@ void run_call_reset(struct run *r)
     err_clear(&r->fold);
 }
 
-/* A read that got 416 is behind the end, or the server says 416 to what others answer with an error
- * of their own. HEAD tells which, and brings the outputs a success must have. */
-static bool begins_behind_end(const struct run *r, int http_status)
+/* A read that got 416 (or an error that its dialect calls by the same name) is behind the end, or
+ * the server says 416 to what others answer with an error of their own. HEAD tells which, and brings
+ * the outputs a success must have. */
+static bool begins_behind_end(const struct run *r, const struct errinfo *err)
 {
-    return r->call.kind == BE_READ && !r->call.head && http_status == 416;
+    return r->call.kind == BE_READ && !r->call.head &&
+           (err->http_status == 416 || strcmp(err->code, "InvalidRange") == 0);
 }
 
 static int check_read(struct run *r, struct errinfo *err)
@@ -405,7 +414,9 @@ static bool same(const char *a, const char *b)
 static int take_page(struct run *r, struct dialect_page *page, struct errinfo *err)
 {
     int rc = 0;
-    if (r->call.kind == BE_LIST) {
+    if (r->walk && r->call.kind == BE_LIST) {
+        rc = run_walk_take(r, page, err);
+    } else if (r->call.kind == BE_LIST) {
         struct be_list *o = CONTAINER_OF(r->op, struct be_list, op);
         if (page->unshowable > 0) {
             log_limited(LOG_LEVEL_WARN, "objstore", r->s->site->identity, 60000,
@@ -446,45 +457,102 @@ static int take_page(struct run *r, struct dialect_page *page, struct errinfo *e
  * and another after it: what the source is at both times it was while its bytes were read.
  *
  * A commit that was answered with 5xx may have been one of an upload that is gone (Ceph says
- * InternalError then). Whether it is, its list of parts tells. */
-bool run_must_look(const struct run *r)
+ * InternalError then). Whether it is, its list of parts tells.
+ *
+ * Other servers take whatever parts they have at a commit, or keep the first of two that were sent
+ * under one number: there the list of parts says whether they are those that are meant. */
+
+/* What a copy reads. */
+struct copied {
+    struct be *be;
+    const char *key, *etag;
+};
+
+static struct copied copied_by(const struct be_op *op)
 {
-    if (!r->s->site->part_source_unchecked || r->op->kind != BE_MP_PART) {
-        return false;
+    if (op->kind == BE_COPY) {
+        const struct be_copy *o = CONTAINER_OF(op, const struct be_copy, op);
+        return (struct copied){o->src, o->src_key, o->src_etag};
     }
-    const struct be_part *o = CONTAINER_OF(r->op, const struct be_part, op);
-    return r->call.src && o->src_etag && o->src_etag[0] != '\0';
+    const struct be_part *o = CONTAINER_OF(op, const struct be_part, op);
+    return (struct copied){o->src, o->src_key, o->src_etag};
 }
 
-void run_look_at_source(struct run *r)
+bool run_must_look(const struct run *r)
 {
-    struct be_part *o = CONTAINER_OF(r->op, struct be_part, op);
-    struct objstore *src = objstore_of(o->src);
-    r->look = r->look == LOOK_NO ? LOOK_BEFORE : LOOK_AFTER;
-    r->site = src->site;
-    r->target = &src->target;
+    const struct dialect_site *site = r->s->site;
+    if (!(r->op->kind == BE_MP_PART ? site->part_source_unchecked
+                                    : r->op->kind == BE_COPY && site->copy_source_unchecked)) {
+        return false;
+    }
+    const char *etag = copied_by(r->op).etag;
+    return r->call.src && etag && etag[0] != '\0';
+}
+
+static void look_at(struct run *r, struct objstore *at, const char *key)
+{
+    r->site = at->site;
+    r->target = &at->target;
     kv_fini(&r->source.meta);
-    r->source = (struct be_stat){.op = {.kind = BE_STAT, .key = o->src_key, .lane = r->op->lane}};
+    r->source = (struct be_stat){.op = {.kind = BE_STAT, .key = key, .lane = r->op->lane}};
     r->call = (struct dialect_call){.kind = BE_STAT, .op = &r->source.op, .src = r->call.src};
     run_call_reset(r);
     run_again_now(r);
 }
 
+void run_look_at_source(struct run *r)
+{
+    struct copied c = copied_by(r->op);
+    r->look = r->look == LOOK_NO ? LOOK_BEFORE : LOOK_AFTER;
+    look_at(r, objstore_of(c.be), c.key);
+}
+
+/* The answer to some copies does not say what they made. */
+static bool must_look_at_made(const struct run *r)
+{
+    return r->op->kind == BE_COPY &&
+           CONTAINER_OF(r->op, const struct be_copy, op)->object.etag[0] == '\0';
+}
+
+static bool onto_itself(const struct run *r)
+{
+    struct copied c = copied_by(r->op);
+    return strcmp(c.key, r->op->key) == 0 &&
+           strcmp(objstore_of(c.be)->site->identity, r->s->site->identity) == 0;
+}
+
+static void look_at_made(struct run *r)
+{
+    r->look = LOOK_MADE;
+    look_at(r, r->s, r->op->key);
+}
+
+static void run_looked_at_made(struct run *r)
+{
+    CONTAINER_OF(r->op, struct be_copy, op)->object = r->source.object;
+    run_finish(r, 0);
+}
+
 static void run_looked_at_source(struct run *r)
 {
-    struct be_part *o = CONTAINER_OF(r->op, struct be_part, op);
-    if (strcmp(r->source.object.etag, o->src_etag) != 0) {
+    if (strcmp(r->source.object.etag, copied_by(r->op).etag) != 0) {
         struct errinfo err = {.http_status = r->http.http_status};
         int rc = err_set(&err, ERR_PRECOND, -ESTALE,
                          "the source is another version than the one asked for");
+        /* the target of a whole copy then is that other one */
+        err.outcome_unknown = r->op->kind == BE_COPY && r->look == LOOK_AFTER;
         run_fail(r, &err, rc);
+    } else if (r->look == LOOK_AFTER && must_look_at_made(r) && onto_itself(r)) {
+        run_looked_at_made(r);
+    } else if (r->look == LOOK_AFTER && must_look_at_made(r)) {
+        look_at_made(r);
     } else if (r->look == LOOK_AFTER) {
         run_finish(r, 0);
     } else {
         r->look = LOOK_COPIED;
         r->site = r->s->site;
         r->target = &r->s->target;
-        r->call = (struct dialect_call){.kind = BE_MP_PART, .op = r->op, .src = r->call.src};
+        r->call = (struct dialect_call){.kind = r->op->kind, .op = r->op, .src = r->call.src};
         run_call_reset(r);
         run_again_now(r);
     }
@@ -519,6 +587,66 @@ static void run_looked_at_upload(struct run *r, enum err_class found)
     run_fail(r, &err, err_to_errno(&err));
 }
 
+/* The operation's own failure, if it has one, waits in op->err. */
+void run_look_at_parts(struct run *r)
+{
+    bool commit = r->op->kind == BE_MP_COMMIT;
+    r->look = commit ? LOOK_PARTS : LOOK_PART;
+    r->upload = (struct be_parts){
+        .op = {.kind = BE_MP_PARTS, .key = r->op->key, .lane = r->op->lane},
+        .upload_id = commit ? CONTAINER_OF(r->op, const struct be_commit, op)->upload_id
+                            : CONTAINER_OF(r->op, const struct be_part, op)->upload_id};
+    r->call = (struct dialect_call){.kind = BE_MP_PARTS, .op = &r->upload.op};
+    run_call_reset(r);
+    run_again_now(r);
+}
+
+static void run_looked_at_parts(struct run *r)
+{
+    const struct be_commit *o = CONTAINER_OF(r->op, const struct be_commit, op);
+    struct errinfo err = {0};
+    bool same = r->n_parts == o->n_parts;
+    for (size_t i = 0; i < o->n_parts && same; i++) {
+        same = r->parts[i].number == o->parts[i].number && r->parts[i].size == o->parts[i].size &&
+               strcmp(r->parts[i].etag, o->parts[i].etag) == 0;
+    }
+    if (!same) {
+        int rc = err_set(&err, ERR_INVALID, -EINVAL,
+                         "the upload's parts are others than those it is to be made of");
+        run_fail(r, &err, rc);
+        return;
+    }
+    r->look = LOOK_NO;
+    r->call = (struct dialect_call){.kind = BE_MP_COMMIT, .op = r->op};
+    run_call_reset(r);
+    run_again_now(r);
+}
+
+/* A part was refused because there is one of its number. It is this one if an earlier attempt got
+ * no answer; else only a new upload can take the other bytes. */
+static void run_looked_at_part(struct run *r)
+{
+    struct be_part *o = CONTAINER_OF(r->op, struct be_part, op);
+    struct errinfo err = r->op->err;
+    uint8_t md5[DIGEST_MD5_LEN];
+    char hex[2 * DIGEST_MD5_LEN + 1];
+    digest_md5(o->data, o->len, md5);
+    hex_encode(md5, sizeof(md5), hex);
+    for (size_t i = 0; i < r->n_parts; i++) {
+        const struct be_part_id *p = &r->parts[i];
+        if (p->number == o->number && p->size == o->len && strcasecmp(p->etag, hex) == 0) {
+            err_clear(&r->op->err);
+            o->object = (struct be_object){.size = p->size, .etag_is_md5 = true};
+            memcpy(o->object.etag, p->etag, sizeof(p->etag));
+            run_finish(r, 0);
+            return;
+        }
+    }
+    snprintf(err.code, sizeof(err.code), "NoSuchUpload");
+    int rc = err_set(&err, ERR_ABSENT, 0, "the upload has other bytes as its part %u for good", o->number);
+    run_fail(r, &err, rc);
+}
+
 /* The call succeeded; the operation may have more. */
 static void run_advance(struct run *r)
 {
@@ -530,9 +658,23 @@ static void run_advance(struct run *r)
         run_next_many(r);
         return;
     }
+    r->op->stray = r->op->stray || (is_mutation(r->call.kind) && (r->unknown || r->http.resent));
     switch (r->look) {
     case LOOK_NO:
         break;
+    case LOOK_PARTS:
+    case LOOK_PART:
+        if (r->page[0]) {
+            break;
+        }
+        (r->look == LOOK_PART ? run_looked_at_part : run_looked_at_parts)(r);
+        return;
+    case LOOK_DIR:
+        run_walk_looked(r, true);
+        return;
+    case LOOK_MADE:
+        run_looked_at_made(r);
+        return;
     case LOOK_BEFORE:
     case LOOK_AFTER:
         run_looked_at_source(r);
@@ -551,6 +693,14 @@ static void run_advance(struct run *r)
         run_again_now(r);
         return;
     }
+    if (r->walk) {
+        run_walk_filled(r);
+        return;
+    }
+    if (must_look_at_made(r)) {
+        look_at_made(r);
+        return;
+    }
     if (r->op->kind == BE_MP_PARTS) {
         struct be_parts *o = CONTAINER_OF(r->op, struct be_parts, op);
         o->parts = TAKE(r->parts);
@@ -561,7 +711,6 @@ static void run_advance(struct run *r)
         o->n_uploads = r->n_uploads;
         r->n_uploads = 0;
     }
-    r->op->stray = is_mutation(r->call.kind) && (r->unknown || r->http.resent);
     run_finish(r, 0);
 }
 
@@ -615,6 +764,11 @@ bool run_may_retry(struct run *r, const struct errinfo *err, uint32_t *ret_wait_
     return yes;
 }
 
+static bool is_absent(const struct errinfo *err)
+{
+    return err->cls == ERR_ABSENT && strcmp(err->code, "NoSuchBucket") != 0;
+}
+
 /* One attempt failed, for the reason in *err. */
 static void run_failed(struct run *r, struct errinfo *err, int rc)
 {
@@ -646,6 +800,22 @@ static void run_failed(struct run *r, struct errinfo *err, int rc)
     if (must_look_at_upload(r, err)) {
         look_at_upload(r);
         return;
+    }
+    if (r->look == LOOK_DIR && is_absent(err)) {
+        run_walk_looked(r, false);
+        return;
+    }
+    if (r->walk && r->look == LOOK_NO && is_absent(err)) {
+        run_walk_absent(r);
+        return;
+    }
+    if (r->call.kind == BE_MP_PART && strcmp(err->code, "PartExists") == 0) {
+        r->op->err = r->fold;
+        run_look_at_parts(r);
+        return;
+    }
+    if (r->op->kind == BE_COPY && (r->look == LOOK_AFTER || r->look == LOOK_MADE)) {
+        r->fold.outcome_unknown = true; /* it was copied */
     }
     if (r->op->kind == BE_REMOVE_MANY && r->call.kind == BE_REMOVE) {
         r->errs[r->chosen[r->n_chosen + r->at_alone - 1]] = r->fold;
@@ -695,8 +865,11 @@ static int on_refusal(struct run *r, struct errinfo *err)
     struct dialect_answer a;
     answer_of(r, &a);
     s->d->classify(r->site, &r->call, &a, err);
-    if (r->call.kind == BE_REMOVE && err->cls == ERR_ABSENT &&
-        strcmp(err->code, "NoSuchBucket") != 0) {
+    if (err->cls == ERR_NONE) {
+        err_clear(err);
+        return on_success(r, err); /* it is so already */
+    }
+    if (r->call.kind == BE_REMOVE && is_absent(err)) {
         err_clear(err);
         return 0; /* what is not there is removed */
     }
@@ -736,13 +909,14 @@ static void on_http_done(struct http_req *h)
         }
     } else if (h->http_status >= 200 && h->http_status < 300) {
         rc = on_success(r, &err);
-    } else if (begins_behind_end(r, h->http_status)) {
-        run_call_reset(r);
-        r->call.head = true;
-        run_again_now(r);
-        return;
     } else {
         rc = on_refusal(r, &err);
+        if (rc < 0 && begins_behind_end(r, &err)) {
+            run_call_reset(r);
+            r->call.head = true;
+            run_again_now(r);
+            return;
+        }
     }
     log_attempt(r, &err);
     if (h->http_status > 0) {

@@ -10,10 +10,6 @@
 #include "s3xml.h"
 #include "xml.h"
 
-static const char *const standard_headers[] = {"content-type",        "cache-control",
-                                               "content-disposition", "content-encoding",
-                                               "content-language",    "expires"};
-
 /* "x-amz-" + name; the result is the caller's buffer, emptied first. */
 static const char *vendor_name(const struct s3like *s, const char *name, char ret[128])
 {
@@ -48,40 +44,6 @@ static void set_number(struct kvlist *l, const char *name, uint64_t v)
     kv_set(l, name, text);
 }
 
-static bool is_standard(const char *name)
-{
-    for (size_t i = 0; i < ARRAY_LEN(standard_headers); i++) {
-        if (strcasecmp(name, standard_headers[i]) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* One user metadatum as a header. *bytes counts as the provider does: name without prefix, and
- * value as sent. */
-static int add_user_meta(const struct s3like *s, const struct kv *m, struct kvlist *headers,
-                         size_t *bytes, struct errinfo *reterr)
-{
-    const char *name = m->name + strlen("meta-");
-    CLEANUP(buf_fini) struct buf header = BUF_INIT;
-    CLEANUP(buf_fini) struct buf value = BUF_INIT;
-    if (!dialect_header_name_ok(name)) {
-        return err_set(reterr, ERR_INVALID, -EINVAL, "metadata name '%.60s' cannot be a header's",
-                       name);
-    }
-    int err = buf_addf(&header, "%smeta-%s", s->vendor, name);
-    if (err == 0) {
-        err = dialect_meta_encode(m->value, &value);
-    }
-    if (err < 0) {
-        return err_set(reterr, ERR_LOCAL, err, "metadata: no memory");
-    }
-    *bytes += strlen(name) + value.len;
-    kv_set(headers, buf_str(&header), buf_str(&value));
-    return 0;
-}
-
 /* The headers of a new object: its metadata, and class and encryption from it or else from the
  * configuration. */
 static int add_meta(const struct s3like *s, const struct kvlist *meta, struct kvlist *headers,
@@ -96,11 +58,13 @@ static int add_meta(const struct s3like *s, const struct kvlist *meta, struct kv
             return err_set(reterr, ERR_INVALID, -EINVAL, "%.60s: has control characters", m->name);
         }
         if (strncasecmp(m->name, "meta-", 5) == 0) {
-            int err = add_user_meta(s, m, headers, &bytes, reterr);
+            char prefix[128];
+            int err = dialect_add_user_meta(vendor_name(s, "meta-", prefix), m->name + 5, m->value,
+                                            headers, &bytes, reterr);
             if (err < 0) {
                 return err;
             }
-        } else if (is_standard(m->name)) {
+        } else if (dialect_is_standard_header(m->name)) {
             if (m->value[0] != '\0') {
                 kv_set(headers, m->name, m->value);
             }
@@ -183,14 +147,7 @@ static int build_read(const struct be_read *op, bool head, struct dialect_reques
         r->method = "HEAD";
         return 0;
     }
-    uint64_t last;
-    if (ADD_OVERFLOWS(op->offset, op->len - 1, &last)) {
-        last = UINT64_MAX;
-    }
-    char range[64];
-    snprintf(range, sizeof(range), "bytes=%llu-%llu", (unsigned long long)op->offset,
-             (unsigned long long)last);
-    kv_set(&r->headers, "range", range);
+    dialect_set_range(&r->headers, op->offset, op->len);
     return 0;
 }
 

@@ -744,6 +744,7 @@ static void begin_send(struct xfer *x)
     x->mp.op.owner = x;
     x->mp.op.done = begun;
     x->mp.meta = &x->meta;
+    x->mp.part_size = x->plan.part_size;
     KILL_POINT("upload: before begin");
     be_mp_begin(x->id->be, &x->mp);
 }

@@ -42,8 +42,10 @@ enum {
     P_S3 = 2,
     P_COS = 4,
     P_MEMORY = 8,
-    P_CLOUD = P_S3 | P_COS | P_MEMORY,
-    P_ALL = 15
+    P_UPYUN = 16,
+    P_CLASSES = P_S3 | P_COS | P_MEMORY, /* have regions, storage classes, encryption, tokens */
+    P_CLOUD = P_CLASSES | P_UPYUN,
+    P_ALL = P_LOCAL | P_CLOUD
 };
 
 extern const struct provider {

@@ -35,6 +35,7 @@ const struct provider conf_providers[] = {
      {{"COS_SECRET_ID", "TENCENTCLOUD_SECRET_ID"},
       {"COS_SECRET_KEY", "TENCENTCLOUD_SECRET_KEY"},
       {"COS_TOKEN", "TENCENTCLOUD_TOKEN"}}},
+    {"upyun", P_UPYUN, true, "upyun", {{"UPYUN_OPERATOR", NULL}, {"UPYUN_PASSWORD", NULL}, {NULL}}},
     {"memory", P_MEMORY, false, "memory", {{NULL}}},
 };
 
@@ -54,21 +55,21 @@ static const struct keydef {
 } keys[N_KEYS] = {
     [KEY_PROVIDER] = {"provider", {NULL}, K_STR, P_ALL, AT(provider), 0, 0},
     [KEY_BUCKET] = {"bucket", {"bucketName"}, K_STR, P_CLOUD, AT(bucket), 0, 0},
-    [KEY_REGION] = {"region", {NULL}, K_STR, P_CLOUD, AT(region), 0, 0},
+    [KEY_REGION] = {"region", {NULL}, K_STR, P_CLASSES, AT(region), 0, 0},
     [KEY_PREFIX] = {"prefix", {NULL}, K_STR, P_ALL, AT(prefix), 0, 0},
     [KEY_ENDPOINT] = {"endPoint", {NULL}, K_STR, P_CLOUD, AT(endpoint), 0, 0},
     [KEY_PATH] = {"path", {NULL}, K_STR, P_LOCAL, AT(path), 0, 0},
     [KEY_ID] = {"accessKeyId", {"secretId"}, K_STR, P_CLOUD, AT(access_key_id), 0, 0},
     [KEY_SECRET] =
         {"accessKeySecret", {"secretKey"}, K_SECRET, P_CLOUD, AT(access_key_secret), 0, 0},
-    [KEY_TOKEN] = {"securityToken", {"token"}, K_SECRET, P_CLOUD, AT(security_token), 0, 0},
+    [KEY_TOKEN] = {"securityToken", {"token"}, K_SECRET, P_CLASSES, AT(security_token), 0, 0},
     [KEY_HTTPS] = {"https", {NULL}, K_BOOL, P_CLOUD, AT(https), 0, 0},
-    [KEY_PATH_STYLE] = {"pathStyle", {NULL}, K_BOOL, P_CLOUD, AT(path_style), 0, 0},
+    [KEY_PATH_STYLE] = {"pathStyle", {NULL}, K_BOOL, P_CLASSES, AT(path_style), 0, 0},
     [KEY_CONNECT_TO] = {"connectTo", {NULL}, K_STR, P_CLOUD, AT(connect_to), 0, 0},
     [KEY_PROXY_HOST] = {"proxyHost", {NULL}, K_STR, P_CLOUD, AT(proxy_host), 0, 0},
     [KEY_PROXY_PORT] = {"proxyPort", {NULL}, K_UINT, P_CLOUD, AT(proxy_port), 1, 65535},
-    [KEY_STORAGE_CLASS] = {"storageClass", {NULL}, K_STR, P_CLOUD, AT(storage_class), 0, 0},
-    [KEY_ENCRYPTION] = {"encryptionType", {NULL}, K_STR, P_CLOUD, AT(encryption), 0, 0},
+    [KEY_STORAGE_CLASS] = {"storageClass", {NULL}, K_STR, P_CLASSES, AT(storage_class), 0, 0},
+    [KEY_ENCRYPTION] = {"encryptionType", {NULL}, K_STR, P_CLASSES, AT(encryption), 0, 0},
     [KEY_SMALL_THRESHOLD] =
         {"smallFileThreshold", {NULL}, K_SIZE, P_ALL, AT(small_file_threshold), 1, 5 * GIB},
     [KEY_SMALL_SLOTS] = {"smallFileExecutorNum", {NULL}, K_UINT, P_ALL, AT(small_slots), 1, 1024},
@@ -724,7 +725,7 @@ static const struct provider *find_provider(const char *name)
 }
 
 /* memory is for tests: works, but is not offered. */
-#define KNOWN_PROVIDERS "local, s3, cos"
+#define KNOWN_PROVIDERS "local, s3, cos, upyun"
 
 static void check_remote(struct loader *l, const struct raw *raw, const struct provider *p,
                          struct conf_remote *r)
@@ -743,7 +744,7 @@ static void check_remote(struct loader *l, const struct raw *raw, const struct p
     }
     if (p->cloud) {
         check_bucket(l, raw, p, r);
-        if (r->region[0] == '\0' && r->endpoint[0] == '\0') {
+        if (r->region[0] == '\0' && r->endpoint[0] == '\0' && (p->bit & P_CLASSES)) {
             FAULT(KEY_REGION, "missing; add region = %s, or endPoint",
                   p->bit == P_COS ? "ap-guangzhou or its like" : "us-east-1 or its like");
         } else if (!only(r->region, "-_.")) {

@@ -1,5 +1,5 @@
 #!/bin/bash
-# The contract suite against servers: Ceph RGW for s3, in both signature versions and list types, the COS server, and s3fast as a
+# The contract suite against servers: Ceph RGW for s3, in both signature versions and list types, the COS and Upyun servers, and s3fast as a
 # compatible server (with and without conditions, both list types) and as AWS itself (virtual host, its own quirks).
 # timeout: 300
 . "$(dirname "$0")/../lib/lib.sh"
@@ -9,6 +9,8 @@ need_rgw
 conf_s3 s3 "$(new_bucket)"
 conf_s3 s3-old "$(new_bucket)" signatureVersion=v2 listVersion=1
 conf_cos cos
+start_upyun
+conf_upyun upyun
 start_s3fast --bucket one --bucket two --bucket three
 conf_s3fast s3fast one conditionalWrites=on
 conf_s3fast s3fast-v1 two listVersion=1

@@ -217,6 +217,13 @@ start_cos() {
 }
 stop_cos() { "$SERVERS_DIR/service" cos stop "$T/cos"; }
 
+# start_upyun [option …]: an Upyun server of this test's own. Sets UPYUN_PORT UPYUN_BUCKET UPYUN_LOG and the rest.
+start_upyun() {
+    local text
+    text=$("$SERVERS_DIR/service" upyun start "$T/upyun" 0 "$@") || die "the Upyun server does not start"
+    eval "$text"
+}
+
 # need_rgw: sets RGW_… to the gateway which runs for all tests, or to one of our own.
 need_rgw() {
     if [ -z "${RGW_PORT:-}" ]; then
@@ -243,17 +250,19 @@ start_proxy() {
     eval "$text"
 }
 
-# cos_ctl METHOD WHAT [body or @file], proxy_ctl likewise: see the servers' heads for what there is.
+# cos_ctl METHOD WHAT [body or @file], upyun_ctl and proxy_ctl likewise: see the servers' heads for what there is.
 cos_ctl() { _ctl "$COS_CONTROL" "$@"; }
 proxy_ctl() { _ctl "$PROXY_CONTROL" "$@"; }
+upyun_ctl() { _ctl "$UPYUN_CONTROL" "$@"; }
 _ctl() {
     local port=$1 method=$2 what=$3
     shift 3
     curl -sSg --fail-with-body --noproxy '*' -X "$method" -H 'Content-Type:' ${1+--data-binary "$1"} "http://127.0.0.1:$port/_ctl/$what"
 }
 
-# cos_fault JSON, proxy_fault JSON: one rule, e.g. '{"op":"UploadPart","action":"status","status":503,"count":3}'
+# cos_fault, upyun_fault, proxy_fault JSON: one rule, e.g. '{"op":"UploadPart","action":"status","status":503,"count":3}'
 cos_fault() { cos_ctl POST fault "$1" >/dev/null || die "bad fault: $1"; }
+upyun_fault() { upyun_ctl POST fault "$1" >/dev/null || die "bad fault: $1"; }
 proxy_fault() { proxy_ctl POST fault "$1" >/dev/null || die "bad fault: $1"; }
 
 urlencode() {
@@ -279,6 +288,11 @@ cos_keys() {
     cos_ctl GET "objects/$COS_BUCKET?prefix=$(urlencode "${1:-}")" | python3 -c 'import json, sys
 for o in json.load(sys.stdin): print(o["key"])'
 }
+
+# The same in $UPYUN_BUCKET.
+upyun_put() { upyun_ctl PUT "object/$UPYUN_BUCKET/$(urlencode "$1")" "@$2" >/dev/null; }
+upyun_cat() { upyun_ctl GET "object/$UPYUN_BUCKET/$(urlencode "$1")"; }
+upyun_stat() { upyun_ctl GET "stat/$UPYUN_BUCKET/$(urlencode "$1")?field=$2"; }
 
 # s3 METHOD /BUCKET/KEY [curl option …]: one signed request to the gateway; the path is percent-encoded already.
 s3() {
@@ -313,7 +327,7 @@ write_conf() {
     } >>"$CONF"
 }
 
-# conf_cos SECTION [key=value …]; conf_s3, conf_s3fast SECTION BUCKET […]; conf_local SECTION PATH […]. A later key overrides.
+# conf_cos, conf_upyun SECTION [key=value …]; conf_s3, conf_s3fast SECTION BUCKET […]; conf_local SECTION PATH […]. A later key overrides.
 conf_cos() {
     local name=$1
     shift
@@ -331,6 +345,12 @@ conf_s3fast() {
     shift 2
     _conf_merged "$name" provider=s3 "bucket=$bucket" "region=$S3FAST_REGION" "accessKeyId=$S3FAST_ACCESS_KEY" \
         "accessKeySecret=$S3FAST_SECRET_KEY" "endPoint=$S3FAST_ENDPOINT" https=off pathStyle=on "$@"
+}
+conf_upyun() {
+    local name=$1
+    shift
+    _conf_merged "$name" provider=upyun "bucket=$UPYUN_BUCKET" "accessKeyId=$UPYUN_OPERATOR" "accessKeySecret=$UPYUN_PASSWORD" \
+        https=off "connectTo=127.0.0.1:$UPYUN_PORT" "$@"
 }
 conf_local() {
     local name=$1 path=$2

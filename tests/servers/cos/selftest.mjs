@@ -5,7 +5,7 @@ import fs from 'node:fs';
 import http from 'node:http';
 import os from 'node:os';
 import path from 'node:path';
-import { Crc64, combine } from './crc64.mjs';
+import { Crc64, combine } from '../crc64.mjs';
 import { COS, authenticate } from './auth.mjs';
 import * as xml from './xml.mjs';
 

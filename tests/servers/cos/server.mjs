@@ -39,9 +39,9 @@
 //   POST   /_ctl/set {name: value}       change a limit above (max_put, restore_ms …)
 //   GET    /_ctl/ready                   POST /_ctl/quit
 import crypto from 'node:crypto';
-import http from 'node:http';
-import { options, RequestLog, Faults, controlServer, listen, announce, operation, sleep } from '../common.mjs';
-import { Body, BodyWriter, Bucket, combine, toBytes, toText, useDirectory } from './store.mjs';
+import { options, RequestLog, Faults, controlServer, listen, announce, operation, percentDecode, headerMap, sleep } from '../common.mjs';
+import { Body, Bucket, combine, toBytes, toText, useDirectory } from '../store.mjs';
+import { FAULT_ACTIONS, requestServer } from '../serve.mjs';
 import { authenticate } from './auth.mjs';
 import { CosError } from './errors.mjs';
 import * as xml from './xml.mjs';
@@ -64,8 +64,7 @@ const OWNER = el('Owner', el('ID', 'qcs::cam::uin/100000000001:uin/100000000001'
 
 useDirectory(opt.dir);
 const log = new RequestLog(opt.log);
-const faults = new Faults(['status', 'status_after', 'lost', 'late', 'reset', 'cut', 'blackhole', 'error200', 'keepalive',
-    'truncate', 'stall', 'corrupt', 'wrong_etag']);
+const faults = new Faults([...FAULT_ACTIONS, 'error200', 'keepalive', 'wrong_etag']);
 const buckets = new Map();
 const credentials = new Map(opt.cred.map(c => {
     const [id, secret, token] = c.split(':');
@@ -84,39 +83,26 @@ opt.bucket.forEach(makeBucket);
 
 // ---- requests
 
-function percentDecode(text) {
-    if (/%(?![0-9A-Fa-f]{2})/.test(text))
-        throw new CosError(400, 'InvalidURI', 'Bad percent-encoding.');
-    const key = Buffer.from(text.replace(/%(..)/g, (_, hex) => String.fromCharCode(parseInt(hex, 16))), 'latin1');
-    const decoded = key.toString('utf8');
-    if (!Buffer.from(decoded, 'utf8').equals(key))
-        throw new CosError(400, 'InvalidURI', 'The path or a parameter is not UTF-8.');
-    return decoded;
+function decoded(text) {
+    const plain = percentDecode(text);
+    if (plain === null)
+        throw new CosError(400, 'InvalidURI', 'The path or a parameter is not percent-encoded UTF-8.');
+    return plain;
 }
 
 function parseQuery(text) {
     const query = new Map();
     for (const pair of text === '' ? [] : text.split('&')) {
         const cut = pair.indexOf('=');
-        const name = percentDecode(cut < 0 ? pair : pair.slice(0, cut));
+        const name = decoded(cut < 0 ? pair : pair.slice(0, cut));
         // Half the world reads a bare plus as a blank. A client must not leave it to the server.
         if (pair.includes('+'))
             throw new CosError(400, 'InvalidURI', 'A plus sign in a parameter is ambiguous.');
         if (query.has(name))
             throw new CosError(400, 'InvalidArgument', `The parameter ${name} is given twice.`);
-        query.set(name, cut < 0 ? '' : percentDecode(pair.slice(cut + 1)));
+        query.set(name, cut < 0 ? '' : decoded(pair.slice(cut + 1)));
     }
     return query;
-}
-
-function parseHeaders(raw) {
-    const headers = new Map();
-    for (let i = 0; i < raw.length; i += 2) {
-        const name = raw[i].toLowerCase();
-        const value = Buffer.from(raw[i + 1], 'latin1').toString('utf8');
-        headers.set(name, headers.has(name) ? `${headers.get(name)},${value}` : value);
-    }
-    return headers;
 }
 
 const VIRTUAL = /^([a-z0-9][a-z0-9-]*-\d+)\.cos(-internal)?\.([a-z0-9-]+)\.(?:myqcloud\.com|tencentcos\.cn)$/;
@@ -137,7 +123,7 @@ function parseRequest(req) {
     const target = req.url.replace(/^https?:\/\/[^/]*/, '');
     const mark = target.indexOf('?');
     const r = {
-        method: req.method, headers: parseHeaders(req.rawHeaders), host: req.headers.host ?? '',
+        method: req.method, headers: headerMap(req.rawHeaders), host: req.headers.host ?? '',
         rawPath: mark < 0 ? target : target.slice(0, mark), rawQuery: mark < 0 ? '' : target.slice(mark + 1),
         query: new Map(), path: '', bucketName: '', key: '', op: 'Unknown', body: null,
     };
@@ -145,7 +131,7 @@ function parseRequest(req) {
 }
 
 function understand(r) {
-    r.path = percentDecode(r.rawPath);
+    r.path = decoded(r.rawPath);
     r.query = parseQuery(r.rawQuery);
     Object.assign(r, locate(r.host, r.path));
     r.byteKey = toBytes(r.key);
@@ -314,7 +300,7 @@ function copySource(r) {
     const bucket = buckets.get(virtual ? virtual[1] : host.slice(0, dot));
     if (!bucket || (virtual && virtual[3] !== bucket.region))
         throw new CosError(404, 'NoSuchBucket', 'The bucket of the copy source does not exist.');
-    const byteKey = toBytes(percentDecode(rawKey));
+    const byteKey = toBytes(decoded(rawKey));
     const object = objectOf(bucket, byteKey);
     if (!checkConditions(r, object, 'x-cos-copy-source-'))
         throw new CosError(412, 'PreconditionFailed', 'A condition on the copy source does not hold.');
@@ -656,31 +642,6 @@ const operations = {
 const TAKES_BODY = ['PutObject', 'UploadPart', 'DeleteMultipleObjects', 'CompleteMultipartUpload', 'PostObjectRestore', 'PutBucket',
     'InitiateMultipartUpload', 'CopyObject', 'UploadPartCopy'];
 const NEEDS_LENGTH = ['PutObject', 'UploadPart', 'CopyObject', 'UploadPartCopy'];
-const SMALL_BODY = 2 << 20;
-
-class ClientGone extends Error {}
-
-// Takes the whole body in, with its digests. `cutAt`: a fault which ends the connection after so many bytes.
-function receive(req, entry, small, cutAt) {
-    return new Promise((resolve, reject) => {
-        const writer = new BodyWriter(), texts = [];
-        const gone = () => { writer.abandon(); reject(new ClientGone('the client went away')); };
-        req.on('data', part => {
-            entry.req_bytes += part.length;
-            if (cutAt !== undefined && entry.req_bytes > cutAt)
-                return req.socket.resetAndDestroy();
-            writer.write(part);
-            if (small && writer.size <= SMALL_BODY)
-                texts.push(part);
-        });
-        req.on('end', () => {
-            req.off('close', gone);
-            resolve({ body: writer.end(), text: Buffer.concat(texts).toString('utf8') });
-        });
-        req.on('close', gone);
-        req.on('error', gone);
-    });
-}
 
 function errorReply(r, err, requestId) {
     if (!(err instanceof CosError)) {
@@ -693,166 +654,32 @@ function errorReply(r, err, requestId) {
     return reply;
 }
 
-// Until the connection takes more, or is gone.
-function roomIn(res) {
-    return new Promise(resolve => {
-        const go = () => { res.off('drain', go).off('close', go); resolve(); };
-        res.on('drain', go).on('close', go);
-    });
+function admit(r) {
+    authenticate(r, credentials, Math.floor(now() / 1000), clock.code);
+    if (r.op === 'Unknown' || !(r.op in operations))
+        throw new CosError(405, 'MethodNotAllowed', 'The method is not allowed against this resource.');
+    const odd = NOT_HERE.find(n => r.query.has(n));
+    if (odd)
+        throw new CosError(501, 'NotImplemented', `?${odd} is not part of this server.`);
+    if (NEEDS_LENGTH.includes(r.op) && !r.headers.has('content-length'))
+        throw new CosError(411, 'MissingContentLength', 'You must provide the Content-Length HTTP header.');
+    const announced = Number(r.headers.get('content-length') ?? 0);
+    if (r.op === 'PutObject')
+        limitSize(announced, opt.max_put, 'A single upload');
+    if (r.op === 'UploadPart')
+        limitSize(announced, opt.max_part, 'A part');
 }
 
-async function send(req, res, r, reply, entry, done, rule) {
-    const act = rule?.action;
-    const body = reply.body;
-    const size = body === undefined ? 0 : body instanceof Body ? body.size : body.length;
-    const withBody = r.method !== 'HEAD' && reply.status !== 204 && reply.status !== 304;
-    entry.status = reply.status;
-    if (reply.code)
-        entry.code = reply.code;
-    res.writeHead(reply.status, {
-        'Server': 'tencent-cos', 'Date': new Date(now()).toUTCString(), 'x-cos-request-id': entry.request_id, 'x-cos-trace-id': 'dGVzdA==',
-        ...(reply.status !== 204 && { 'Content-Length': reply.status === 304 ? 0 : size }),
-        ...reply.headers,
-    });
-    const limit = act === 'truncate' || act === 'stall' ? rule.bytes ?? 1000 : Infinity;
-    if (withBody && body instanceof Body && body.size)
-        entry.body = true;
-    try {
-        for await (let part of !withBody || body === undefined ? [] : body instanceof Body ? body.read() : [body]) {
-            const at = (rule?.offset ?? 0) - entry.res_bytes;
-            if (act === 'corrupt' && at >= 0 && at < part.length) {
-                part = Buffer.from(part);
-                part[at] ^= 1;
-            }
-            part = part.subarray(0, limit - entry.res_bytes);
-            entry.res_bytes += part.length;
-            if (entry.res_bytes === size)
-                done();
-            if (res.destroyed)
-                return;
-            if (!res.write(part))
-                await roomIn(res);
-            if (entry.res_bytes >= limit) {
-                if (act === 'truncate')
-                    setTimeout(() => req.socket.destroy(), 20);
-                return;
-            }
-        }
-    } finally {
-        if (body instanceof Body)
-            body.drop();
-    }
-    done();
-    res.end();
-}
+const run = r => operations[r.op](r, r.op === 'GetService' || r.op === 'PutBucket' ? null : bucketOf(r));
 
-const server = http.createServer(async (req, res) => {
-    res.sendDate = false;
-    const r = parseRequest(req);
-    const entry = {
-        start_ms: Date.now(), end_ms: 0, method: req.method, path: r.rawPath, query: r.rawQuery, status: 0, req_bytes: 0, res_bytes: 0,
-        op: 'Unknown', bucket: '', key: '', body: false, request_id: crypto.randomBytes(12).toString('hex'),
-    };
-    let logged = false;
-    const done = () => {
-        if (logged)
-            return;
-        logged = true;
-        entry.end_ms = Date.now();
-        log.write(entry);
-    };
-    res.on('close', () => {
-        if (!res.writableFinished && !entry.fault)
-            entry.aborted = true;
-        done();
-        r.body?.drop();
-    });
-    // The stored object takes the body over; what nobody took goes when the request ends.
-    r.takeBody = () => {
-        const body = r.body;
-        r.body = { md5: body.md5, crc64: body.crc64, size: body.size, drop() {} };
-        return body;
-    };
-    const finish = (reply, rule) => send(req, res, r, reply, entry, done, rule);
-    const refuse = err => {
-        req.on('data', part => { entry.req_bytes += part.length; });
-        const reply = errorReply(r, err, entry.request_id);
-        // Without a reader of the rest the next request on this connection would not be understood.
-        return finish(reply);
-    };
-    try {
-        understand(r);
-        Object.assign(entry, { op: r.op, bucket: r.bucketName, key: r.key });
-        const { rule, delay_ms, held } = faults.match({ ...entry });
-        const act = rule?.action;
-        if (rule)
-            entry.fault = act;
-        if (delay_ms)
-            await sleep(delay_ms);
-        if (held.length > 0)
-            await Promise.all(held);
-        if (act === 'reset')
-            return req.socket.resetAndDestroy();
-
-        authenticate(r, credentials, Math.floor(now() / 1000), clock.code);
-        if (r.op === 'Unknown' || !(r.op in operations))
-            throw new CosError(405, 'MethodNotAllowed', 'The method is not allowed against this resource.');
-        const odd = NOT_HERE.find(n => r.query.has(n));
-        if (odd)
-            throw new CosError(501, 'NotImplemented', `?${odd} is not part of this server.`);
-        if (NEEDS_LENGTH.includes(r.op) && !r.headers.has('content-length'))
-            throw new CosError(411, 'MissingContentLength', 'You must provide the Content-Length HTTP header.');
-        const announced = Number(r.headers.get('content-length') ?? 0);
-        if (r.op === 'PutObject')
-            limitSize(announced, opt.max_put, 'A single upload');
-        if (r.op === 'UploadPart')
-            limitSize(announced, opt.max_part, 'A part');
-
-        const small = TAKES_BODY.includes(r.op) && !['PutObject', 'UploadPart'].includes(r.op);
-        const got = await receive(req, entry, small, act === 'cut' ? rule.bytes ?? 1000 : undefined);
-        r.body = got.body;
-        r.bodyText = got.text;
-        entry.body = !small && entry.req_bytes > 0;
-
-        const failure = () => new CosError(rule.status ?? 503, rule.code ?? 'SlowDown', rule.message ?? 'Injected.', {}, rule.headers ?? {});
-        const run = () => operations[r.op](r, r.op === 'GetService' || r.op === 'PutBucket' ? null : bucketOf(r));
-        switch (act) {
-        case 'blackhole':
-            return;
-        case 'status':
-            return await finish(errorReply(r, failure(), entry.request_id));
-        case 'error200':
-            return await finish({ ...errorReply(r, new CosError(200, rule.code ?? 'InternalError', 'Injected.'), entry.request_id) });
-        case 'lost':
-        case 'status_after': {
-            const reply = await run();
-            if (reply.body instanceof Body)
-                reply.body.drop();
-            if (act === 'status_after')
-                return await finish(errorReply(r, failure(), entry.request_id));
-            return req.socket.resetAndDestroy();
-        }
-        case 'late': {
-            // Keep the body beyond the end of the connection.
-            const body = r.body;
-            r.body = null;
-            if (rule.status)
-                await finish(errorReply(r, failure(), entry.request_id));
-            else
-                req.socket.resetAndDestroy();
-            await (rule.ms < 0 ? rule.gone : sleep(rule.ms ?? 500));
-            r.body = body;
-            const late = { ...entry, late: true, start_ms: Date.now(), status: 0 };
-            try {
-                late.status = (await run()).status;
-            } catch (err) {
-                late.code = err.code;
-            }
-            r.body.drop();
-            late.end_ms = Date.now();
-            return log.write(late);
-        }
-        case 'keepalive': {
+const server = requestServer({
+    log, faults, parse: parseRequest, understand, admit, run, refusal: errorReply,
+    injected: rule => new CosError(rule.status ?? 503, rule.code ?? 'SlowDown', rule.message ?? 'Injected.', {}, rule.headers ?? {}),
+    head: (r, entry) => ({ 'Server': 'tencent-cos', 'Date': new Date(now()).toUTCString(), 'x-cos-request-id': entry.request_id, 'x-cos-trace-id': 'dGVzdA==' }),
+    keepsBody: r => !TAKES_BODY.includes(r.op) || ['PutObject', 'UploadPart'].includes(r.op),
+    special: {
+        error200: (r, rule, { entry, finish }) => finish(errorReply(r, new CosError(200, rule.code ?? 'InternalError', 'Injected.'), entry.request_id)),
+        async keepalive(r, rule, { res, entry, done }) {
             entry.status = 200;
             res.writeHead(200, { 'Content-Type': 'application/xml', 'Date': new Date(now()).toUTCString(), 'x-cos-request-id': entry.request_id });
             for (let waited = 0; waited < (rule.ms ?? 1000); waited += 100) {
@@ -861,32 +688,20 @@ const server = http.createServer(async (req, res) => {
             }
             let reply;
             try {
-                reply = rule.code ? errorReply(r, new CosError(200, rule.code, 'Injected.'), entry.request_id) : await run();
+                reply = rule.code ? errorReply(r, new CosError(200, rule.code, 'Injected.'), entry.request_id) : await run(r);
             } catch (err) {
                 reply = errorReply(r, err, entry.request_id);
             }
             entry.code = reply.code;
             done();
-            return res.end(reply.body);
-        }
-        }
-        const reply = await run();
-        if (act === 'wrong_etag')
-            reply.headers = { ...reply.headers, 'ETag': quoted('0'.repeat(32)), 'x-cos-hash-crc64ecma': '1' };
-        await finish(reply, rule);
-    } catch (err) {
-        if (err instanceof ClientGone || res.destroyed)
-            return;
-        if (res.headersSent) {
-            console.error(err);
-            return req.socket.destroy();
-        }
-        await refuse(err);
-    }
+            res.end(reply.body);
+        },
+        async wrong_etag(r, rule, { finish }) {
+            const reply = await run(r);
+            await finish({ ...reply, headers: { ...reply.headers, 'ETag': quoted('0'.repeat(32)), 'x-cos-hash-crc64ecma': '1' } }, rule);
+        },
+    },
 });
-server.requestTimeout = 0;
-server.headersTimeout = 0;
-server.keepAliveTimeout = 0; // the client ends it
 
 // ---- control
 
