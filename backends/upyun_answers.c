@@ -320,6 +320,7 @@ static int parse_list(const struct dialect_answer *a, struct be_list *op, struct
             op->entries = entries;
             op->n_entries = n;
             be_list_fini(op);
+            page->unshowable = 0;
             return dialect_garbled(a, reterr, "an entry of a list");
         }
         if (name[0] == '\0' || strchr(name, '/') || strcmp(name, ".") == 0 || strcmp(name, "..") == 0) {
@@ -355,6 +356,7 @@ static int parse_parts(const struct dialect_answer *a, struct dialect_page *page
         struct be_part_id *to = &page->parts[page->n_parts];
         if (!json_u64(p, "id", &id) || id >= UINT32_MAX || !json_u64(p, "size", &to->size) ||
             !etag_of(p, to->etag)) {
+            dialect_page_fini(page);
             return dialect_garbled(a, reterr, "a part of a list");
         }
         to->number = (unsigned)id + 1;
@@ -382,6 +384,7 @@ static int parse_uploads(const struct dialect_call *call, const struct dialect_a
     {
         const char *key = json_text(f, "key"), *id = json_text(f, "uuid");
         if (!key || !id || id[0] == '\0') {
+            dialect_page_fini(page);
             return dialect_garbled(a, reterr, "an upload of a list");
         }
         key += key[0] == '/'; /* no key begins so [u] */

@@ -9,7 +9,7 @@ need_rgw
 conf_s3 s3 "$(new_bucket)"
 conf_s3 s3-old "$(new_bucket)" signatureVersion=v2 listVersion=1
 conf_cos cos
-start_upyun
+start_upyun --page 3 --parts-page 2
 conf_upyun upyun
 start_s3fast --bucket one --bucket two --bucket three
 conf_s3fast s3fast one conditionalWrites=on

@@ -108,6 +108,13 @@ def answers():
     yield 'throttled', '0a90\nRetry-After: 7\n\n' + error('SlowDown')
     yield 'region', '0a40\nx-amz-bucket-region: eu-north-1\n\n' + error('AuthorizationHeaderMalformed', '<Region>us-west-2</Region>')
     yield 'redirect', '0a30\n\n' + error('PermanentRedirect', '<Endpoint>b.example.com</Endpoint>')
+    upyun = f'ETag: "{MD5}"\nContent-Md5: {MD5}\nx-upyun-file-type: file\nx-upyun-file-size: 5\nx-upyun-file-date: 1700000000\nx-upyun-meta-objmig-expires: x\nx-upyun-meta-a: b\n\n'
+    yield 'upyun-stat', '3a00\n' + upyun
+    yield 'upyun-list', '3e00\n\n{"files":[{"type":"folder","name":"d"},{"type":"x","name":"f","length":5,"last_modified":1700000000,"etag":"e"}],"iter":"i"}'
+    yield 'upyun-begin', '3h20\nX-Upyun-Multi-Uuid: u\n\n'
+    yield 'upyun-parts', '3l00\n\n{"parts":[{"etag":"a","size":5,"id":0}]}'
+    yield 'upyun-uploads', '3m00\n\n{"files":[{"key":"/k","uuid":"u","completed":false,"created_at":1700000000}]}'
+    yield 'upyun-error', '3d40\n\n{"code":40300005,"msg":"directory not empty","id":"r"}'
     yield 'skew', '2a50\nDate: Tue, 14 Nov 2023 22:33:20 GMT\n\n'
 
 

@@ -2,7 +2,7 @@
 //
 //   requestServer({ log, faults, parse, understand, admit, run, refusal, injected, head, keepsBody, special })
 //     parse(req)              the request as far as it can be told without an error: method, headers, rawPath, rawQuery, host
-//     understand(r)           the rest, op, bucketName and key among it; throws refusals
+//     understand(r)           the rest, op, bucketName and key among it, and what else is to be logged; throws refusals
 //     admit(r)                signature, and what is refused before the body is read; throws
 //     run(r)                  does it: { status, headers, body (Buffer or Body) }; throws
 //     refusal(r, err, id)     the answer to what was thrown
@@ -133,7 +133,7 @@ export function requestServer({ log, faults, parse, understand, admit, run, refu
         };
         try {
             understand(r);
-            Object.assign(entry, { op: r.op, bucket: r.bucketName, key: r.key });
+            Object.assign(entry, { op: r.op, bucket: r.bucketName, key: r.key, ...r.logged });
             const { rule, delay_ms, held } = faults.match({ ...entry });
             const act = rule?.action;
             if (rule)

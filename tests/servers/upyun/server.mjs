@@ -8,7 +8,7 @@
 // leave something open the server takes the side that is harder for a client: directories are listed in the order of
 // writing; copies answer without an ETag and keep the type of their source; parts may be sent once.
 //
-// Log: as of the COS server. op: ListDir HeadFile GetFile PutFile MakeDir Delete CopyFile MoveFile PatchMetadata InitMultipart
+// Log: as of the COS server; part and upload of an UploadPart. op: ListDir HeadFile GetFile PutFile MakeDir Delete CopyFile MoveFile PatchMetadata InitMultipart
 // UploadPart CompleteMultipart CancelMultipart ListParts ListUploads Usage.
 // Fault rules: those of serve.mjs, documented in cos/server.mjs; `code` is a number here (50300000).
 //
@@ -100,6 +100,7 @@ function understand(r) {
     r.isDir = r.slash || folder === 'true' || (folder !== 'false' && tree?.get(r.byteKey)?.folder === true);
     Object.assign(r, { bucketName, key, tree });
     r.op = operation(r);
+    r.logged = r.op === 'UploadPart' && { part: Number(r.headers.get('x-upyun-part-id')), upload: r.headers.get('x-upyun-multi-uuid') };
 }
 
 function admit(r) {
