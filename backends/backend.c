@@ -129,11 +129,15 @@ static const char *description_fault(const struct be *be)
     if ((be->caps & (BE_CAP_PART_COPY | BE_CAP_MP_ETAG_MD5S)) && !(be->caps & BE_CAP_MULTIPART)) {
         return "claims kinds of parts without multipart";
     }
+    if ((be->caps & BE_CAP_BARE_DIRS) && !(be->caps & BE_CAP_REAL_DIRS)) {
+        return "claims a kind of directories without having any";
+    }
     if (l->max_key == 0 || l->list_page == 0) {
         return "does not say how long a key or a page may be";
     }
     if ((l->max_part > 0 && l->min_part > l->max_part) ||
-        (l->max_object > 0 && l->max_put > l->max_object)) {
+        (l->max_object > 0 && l->max_put > l->max_object) ||
+        (l->part_unit > 0 && (l->min_part == 0 || l->min_part % l->part_unit != 0))) {
         return "has limits that contradict each other";
     }
     return NULL;

@@ -254,7 +254,8 @@ static void stream_cut(struct xfer *x)
                                         c->opt.memory / 4);
         if (len == 0) {
             struct errinfo e = {0};
-            err_set(&e, ERR_INVALID, -EFBIG, "the file has more parts than the provider takes: raise memory=");
+            err_set(&e, ERR_INVALID, -EFBIG, "the file has more parts than the provider takes: raise %s",
+                    x->id->limits.part_unit > 0 ? "bigFileUploadPartSize" : "memory=");
             xfer_fail(x, &e);
             return;
         }

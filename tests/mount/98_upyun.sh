@@ -40,6 +40,7 @@ chmod 640 "$SRC/a+b"
 ok "mount local" mount_objmig loc "$L"
 ok "mount upyun" mount_objmig up "$U"
 ok "an attribute" setfattr -n user.colour -v 'blau grün' "$L/tree/a+b"
+finished "an attribute" "$L"
 ok "cp -a: local -> upyun" cp -a "$L/tree" "$U/tree"
 finished "there" "$U"
 same "there: it looks the same" "$SRC" "$U/tree"
@@ -161,5 +162,10 @@ bad
 ok "a clock that is wrong is learnt" mount_objmig r "$U"
 ok "it works" ls "$U/tree"
 upyun_ctl POST clock '{"offset_s":0}' >/dev/null
-ok "doctor finds nothing wrong with the remote" bash -c 'objmig doctor --config "$1" --cache "$2" 2>&1 | grep -E "\[r\]|r:" | tee /dev/stderr | grep -qvi "wrong\|fail"' - "$CONF" "$CACHE"
+umount_objmig "$U" && daemon_gone || die "the daemon does not end"
+doctor() { timeout 60 objmig doctor --config "$CONF" --cache "$CACHE" 2>&1 | grep -F '[r]'; }
+is "doctor finds the remote in order" "$(doctor | cut -d' ' -f1 | sort -u)" ok
+matches "doctor asks it" "$(doctor)" 'remote \[r\]: upyun:test-service answers'
+bad accessKeySecret=wrongSecret
+matches "doctor finds a wrong password" "$(doctor)" 'FAIL +remote \[r\]: credentials: .*check accessKeySecret'
 done_testing
