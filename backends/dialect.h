@@ -1,9 +1,9 @@
 /* What an HTTP object store provides instead of a driver: pure functions that turn operations into
  * requests and answers into results. objstore.c does all the rest.
  *
- * No function here does I/O, reads a clock, retries or logs, and none takes a lock but the keyring's
- * own. A site is written by configure and read-only after it, but for its keyring, so every function but configure and release may run on any
- * number of threads at once. */
+ * No function here does I/O, reads a clock, retries or logs, and none takes a lock but the
+ * keyring's own. A site is written by configure and read-only after it, but for its keyring, so
+ * every function but configure and release may run on any number of threads at once. */
 #pragma once
 
 #include <stdatomic.h>
@@ -58,9 +58,8 @@ struct dialect_call {
     struct be_op *op; /* of that kind; the inputs are read by build, the outputs written by parse */
     bool head;        /* BE_READ: only the headers are wanted */
     const struct dialect_site *src; /* BE_COPY, BE_MP_PART with a source: where it is */
-    const char
-        *page[2]; /* BE_MP_PARTS, BE_MP_UPLOADS, BE_LIST with lists_dirs: what the page before
-                     returned; NULL at first */
+    const char *page[2];  /* BE_MP_PARTS, BE_MP_UPLOADS, BE_LIST with lists_dirs: what the page
+                             before returned; NULL at first */
     const size_t *chosen; /* BE_REMOVE_MANY: indexes into the operation's keys … */
     size_t n_chosen;
     struct errinfo *errs; /* … and where parse says what became of each, by the same indexes */
@@ -125,10 +124,10 @@ struct be_dialect {
      * one: reterr then is as from classify. */
     int (*parse)(const struct dialect_site *site, const struct dialect_call *call,
                  const struct dialect_answer *a, struct dialect_page *page, struct errinfo *reterr);
-    /* Any other answer: class, code, request id, message, retry_after_ms. ERR_NONE: what is asked for
-     * is so already, and parse is called as for a success. Codes that the driver or its callers act
-     * upon have the same names at all providers: NoSuchBucket, NoSuchUpload; InvalidRange: a read
-     * begins behind the end; PartExists: there is a part of that number, which stays. */
+    /* Any other answer: class, code, request id, message, retry_after_ms. ERR_NONE: what is asked
+     * for is so already, and parse is called as for a success. Codes that the driver or its callers
+     * act upon have the same names at all providers: NoSuchBucket, NoSuchUpload; InvalidRange: a
+     * read begins behind the end; PartExists: there is a part of that number, which stays. */
     void (*classify)(const struct dialect_site *site, const struct dialect_call *call,
                      const struct dialect_answer *a, struct errinfo *ret);
     /* Answers that are worth parsing while they come; NULL when they are not. stream_new may return
@@ -190,7 +189,7 @@ uint32_t dialect_retry_after(const char *s);
  * so foreign values are shown as they are. */
 int dialect_meta_encode(const char *value, struct buf *ret);
 char *dialect_meta_decode(const char *value);
-bool dialect_header_name_ok(const char *name);   /* a token of RFC 9110 */
+bool dialect_header_name_ok(const char *name); /* a token of RFC 9110 */
 /* One user metadatum as a header prefix + name. *bytes counts as most providers do: name without
  * prefix, and value as sent. */
 int dialect_add_user_meta(const char *prefix, const char *name, const char *value,

@@ -160,7 +160,8 @@ static void classify_bare(const struct s3like *s, const struct dialect_call *cal
     enum err_class cls = dialect_class_of_status(a->http_status);
     int64_t date_s = dialect_http_date(kv_get(a->headers, "date")) / 1000000000;
     int64_t off = date_s > 0 ? date_s - a->signed_s : 0;
-    dialect_copy_text(ret->request_id, sizeof(ret->request_id), vendor_get(s, a->headers, "request-id"));
+    dialect_copy_text(ret->request_id, sizeof(ret->request_id),
+                      vendor_get(s, a->headers, "request-id"));
     if (a->http_status >= 300 && a->http_status < 400 && a->http_status != 304) {
         err_set(ret, cls, 0, "the server redirects%s%.100s; set region or endPoint in [%s]",
                 region ? " to region " : "", or_empty(region), s->site.name);

@@ -38,8 +38,10 @@ static int upyun_configure(const struct conf_remote *conf, struct dialect_site *
     /* v0 to v3 are entrances of one service, by carrier */
     const char *dot = strchr(site->host, '.');
     bool own = !dot || strcmp(dot, ".api.upyun.com") != 0;
-    site->identity = mem_printf("upyun:%s%s%s", own ? site->host : "", own ? "/" : "", site->bucket);
-    site->caps = BE_CAP_USER_META | BE_CAP_MULTIPART | BE_CAP_COPY | BE_CAP_REAL_DIRS | BE_CAP_BARE_DIRS;
+    site->identity =
+        mem_printf("upyun:%s%s%s", own ? site->host : "", own ? "/" : "", site->bucket);
+    site->caps =
+        BE_CAP_USER_META | BE_CAP_MULTIPART | BE_CAP_COPY | BE_CAP_REAL_DIRS | BE_CAP_BARE_DIRS;
     site->copy_source_unchecked = true;
     site->commit_unchecked = true;
     site->lists_dirs = true;
@@ -172,7 +174,8 @@ static int add_meta(const struct dialect_site *site, const struct kvlist *meta, 
                 name = mem_printf(UPYUN_OURS "%s", m->name);
             }
         }
-        int err = name ? dialect_add_user_meta(UPYUN_META, name, m->value, headers, &bytes, reterr) : 0;
+        int err =
+            name ? dialect_add_user_meta(UPYUN_META, name, m->value, headers, &bytes, reterr) : 0;
         if (err < 0) {
             return err;
         }
@@ -278,9 +281,9 @@ static int build_commit(const struct dialect_site *site, const struct be_commit 
     for (size_t i = 0; i < op->n_parts; i++) {
         const struct be_part_id *p = &op->parts[i];
         bool last = i + 1 == op->n_parts;
-        if (p->number != i + 1 || (last ? p->size > op->parts[0].size && i > 0
-                                        : p->size != op->parts[0].size ||
-                                              p->size % site->limits.part_unit != 0)) {
+        if (p->number != i + 1 ||
+            (last ? p->size > op->parts[0].size && i > 0
+                  : p->size != op->parts[0].size || p->size % site->limits.part_unit != 0)) {
             return err_set(reterr, ERR_INVALID, -EINVAL,
                            "part %u of %llu bytes: Upyun wants all parts, of one size in MiB but "
                            "for the last",
@@ -315,7 +318,7 @@ static int upyun_build(const struct dialect_site *site, const struct dialect_cal
                        struct dialect_request *r, struct errinfo *reterr)
 {
     struct be_op *op = call->op;
-    const char *key = call->kind == BE_LIST         ? CONTAINER_OF(op, const struct be_list, op)->prefix
+    const char *key = call->kind == BE_LIST ? CONTAINER_OF(op, const struct be_list, op)->prefix
                       : call->kind == BE_MP_UPLOADS ? ""
                                                     : op->key;
     dialect_request_fini(r);
@@ -334,7 +337,8 @@ static int upyun_build(const struct dialect_site *site, const struct dialect_cal
         return build_write(site, CONTAINER_OF(op, const struct be_write, op), r, reterr);
     case BE_REMOVE:
         r->method = "DELETE"; /* not asynchronously: a list after it must not show it */
-        kv_set(&r->headers, "x-upyun-folder", upyun_is_dir(key) ? "true" : NULL);
+        /* [u] "false" here: an empty directory of an object's name must not go in its place */
+        kv_set(&r->headers, "x-upyun-folder", upyun_is_dir(key) ? "true" : "false");
         return 0;
     case BE_LIST:
         build_list(site, call, r);

@@ -1,4 +1,5 @@
-/* What the two halves of the Upyun dialect share: requests in dialect_upyun.c, answers in upyun_answers.c. */
+/* What the two halves of the Upyun dialect share: requests in dialect_upyun.c, answers in
+ * upyun_answers.c. */
 #pragma once
 
 #include <string.h>
@@ -6,9 +7,9 @@
 #include "dialect.h"
 
 /* What Upyun has no place for goes into its user metadata under names of ours:
- *   objmig-HEADER     a standard header; content-type too where an object is copied, because only an upload sets the real one
- *   objmig-meta-NAME  user metadata whose names mean something there ("ttl" deletes the object after so many days, "secret"
- *                     hides it), or that look like these */
+ *   objmig-HEADER     a standard header; content-type too where an object is copied, because only
+ * an upload sets the real one objmig-meta-NAME  user metadata whose names mean something there
+ * ("ttl" deletes the object after so many days, "secret" hides it), or that look like these */
 #define UPYUN_META "x-upyun-meta-"
 #define UPYUN_OURS "objmig-"
 

@@ -1,5 +1,5 @@
-/* JSON answers of providers, read with jansson: whole, of bounded size (the engine bounds what it collects), strict, and
- * never trusted to have what is looked for. */
+/* JSON answers of providers, read with jansson: whole, of bounded size (the engine bounds what it
+ * collects), strict, and never trusted to have what is looked for. */
 #pragma once
 
 #include <stdbool.h>
@@ -8,7 +8,8 @@
 
 #include <jansson.h>
 
-/* One document and nothing after it, without duplicate names or NUL characters; NULL when malformed. json_decref frees. */
+/* One document and nothing after it, without duplicate names or NUL characters; NULL when
+ * malformed. json_decref frees. */
 json_t *json_answer(const char *body, size_t len);
 void json_freep(json_t **p); /* for CLEANUP */
 /* NULL when it is not there or is no text. */

@@ -344,8 +344,8 @@ void run_call_reset(struct run *r)
 }
 
 /* A read that got 416 (or an error that its dialect calls by the same name) is behind the end, or
- * the server says 416 to what others answer with an error of their own. HEAD tells which, and brings
- * the outputs a success must have. */
+ * the server says 416 to what others answer with an error of their own. HEAD tells which, and
+ * brings the outputs a success must have. */
 static bool begins_behind_end(const struct run *r, const struct errinfo *err)
 {
     return r->call.kind == BE_READ && !r->call.head &&
@@ -419,9 +419,10 @@ static int take_page(struct run *r, struct dialect_page *page, struct errinfo *e
     } else if (r->call.kind == BE_LIST) {
         struct be_list *o = CONTAINER_OF(r->op, struct be_list, op);
         if (page->unshowable > 0) {
-            log_limited(LOG_LEVEL_WARN, "objstore", r->s->site->identity, 60000,
-                        "remote=%s prefix='%s' keys_left_out=%zu why='a key is empty or has a NUL byte'",
-                        r->s->site->name, o->prefix, page->unshowable);
+            log_limited(
+                LOG_LEVEL_WARN, "objstore", r->s->site->identity, 60000,
+                "remote=%s prefix='%s' keys_left_out=%zu why='a key is empty or has a NUL byte'",
+                r->s->site->name, o->prefix, page->unshowable);
         }
         if (o->next_cursor && o->cursor && strcmp(o->next_cursor, o->cursor) == 0) {
             be_list_fini(o); /* the page is asked for once more */
@@ -643,7 +644,8 @@ static void run_looked_at_part(struct run *r)
         }
     }
     snprintf(err.code, sizeof(err.code), "NoSuchUpload");
-    int rc = err_set(&err, ERR_ABSENT, 0, "the upload has other bytes as its part %u for good", o->number);
+    int rc = err_set(&err, ERR_ABSENT, 0, "the upload has other bytes as its part %u for good",
+                     o->number);
     run_fail(r, &err, rc);
 }
 

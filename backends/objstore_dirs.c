@@ -1,5 +1,5 @@
-/* Lists of stores with real directories (dialect_site.lists_dirs): a walk (walk.h) whose directories
- * are asked for one after another.
+/* Lists of stores with real directories (dialect_site.lists_dirs): a walk (walk.h) whose
+ * directories are asked for one after another.
  *
  *     start ─> step ─> call: list of the directory on top, page after page ─> taken ─> filled ─┐
  *               ^  └─> the page is full, or the walk over: finish                              │
@@ -19,8 +19,6 @@
 /* So many requests, and a list gives what it has: nobody waits for a page without end. */
 #define REQUESTS_MAX 200u
 
-static void step(struct run *r);
-
 static struct be_list *list_of(const struct run *r)
 {
     return CONTAINER_OF(r->op, struct be_list, op);
@@ -38,9 +36,10 @@ static void fill(struct run *r)
     walk_fill_begin(r->walk);
     free(r->page[0]);
     r->page[0] = NULL;
-    r->dir = (struct be_list){.op = {.kind = BE_LIST, .lane = r->op->lane, .deadline_ns = r->op->deadline_ns},
-                              .prefix = walk_top(r->walk)->prefix,
-                              .delimiter = '/'};
+    r->dir = (struct be_list){
+        .op = {.kind = BE_LIST, .lane = r->op->lane, .deadline_ns = r->op->deadline_ns},
+        .prefix = walk_top(r->walk)->prefix,
+        .delimiter = '/'};
     r->call = (struct dialect_call){.kind = BE_LIST, .op = &r->dir.op};
     run_call_reset(r);
     run_again_now(r);
@@ -121,7 +120,8 @@ int run_walk_take(struct run *r, struct dialect_page *page, struct errinfo *err)
     }
     if (page->unshowable > 0) {
         log_limited(LOG_LEVEL_WARN, "objstore", r->s->site->identity, 60000,
-                    "remote=%s prefix='%s' keys_left_out=%zu why='a name is empty, a dot name or has a NUL byte'",
+                    "remote=%s prefix='%s' keys_left_out=%zu why='a name is empty, a dot name or "
+                    "has a NUL byte'",
                     r->s->site->name, f->prefix, page->unshowable);
     }
     r->dir_seen = r->dir_seen || r->dir.n_entries > 0 || page->unshowable > 0;
@@ -148,7 +148,8 @@ void run_walk_filled(struct run *r)
     } else if (f->prefix[0] != '\0' && f->filter[0] == '\0') {
         r->look = LOOK_DIR;
         kv_fini(&r->source.meta);
-        r->source = (struct be_stat){.op = {.kind = BE_STAT, .key = f->prefix, .lane = r->op->lane}};
+        r->source =
+            (struct be_stat){.op = {.kind = BE_STAT, .key = f->prefix, .lane = r->op->lane}};
         r->call = (struct dialect_call){.kind = BE_STAT, .op = &r->source.op};
         run_call_reset(r);
         run_again_now(r);

@@ -219,8 +219,8 @@ static int descend(struct local *l, struct be_op *op, struct walk *w, const stru
 {
     const struct walk_frame *f = &w->frames[w->n_frames - 1];
     char *prefix = mem_printf("%s%s", f->prefix, e->rest);
-    char *path =
-        strcmp(f->path, ".") == 0 ? mem_strdup(name_of(e)) : mem_printf("%s/%s", f->path, name_of(e));
+    char *path = strcmp(f->path, ".") == 0 ? mem_strdup(name_of(e))
+                                           : mem_printf("%s/%s", f->path, name_of(e));
     walk_push(w, prefix, path, mem_strdup(""));
     return fill_top(l, op, w);
 }

@@ -80,7 +80,8 @@ static void set_error(const struct dialect_call *call, const json_t *doc, struct
     char text[160];
     uint64_t number = 0;
     (void)json_u64(doc, "code", &number);
-    dialect_copy_text(text, sizeof(text), message && message[0] != '\0' ? message : "no reason given");
+    dialect_copy_text(text, sizeof(text),
+                      message && message[0] != '\0' ? message : "no reason given");
     dialect_copy_text(ret->request_id, sizeof(ret->request_id), json_text(doc, "id"));
     snprintf(ret->code, sizeof(ret->code), "%llu", (unsigned long long)number);
     enum err_class cls = dialect_class_of_status(ret->http_status);
@@ -95,7 +96,8 @@ static void set_error(const struct dialect_call *call, const json_t *doc, struct
     if (is_so(call, number)) {
         cls = ERR_NONE;
     } else if (number == 40600001) {
-        snprintf(text, sizeof(text), "there is a directory of that name, or an object where a directory is needed");
+        snprintf(text, sizeof(text),
+                 "there is a directory of that name, or an object where a directory is needed");
     }
     err_set(ret, cls, 0, "%s (%llu)", text, (unsigned long long)number);
 }
@@ -129,7 +131,7 @@ void upyun_classify(const struct dialect_site *site, const struct dialect_call *
 
 /* --- headers */
 
-/* A version's etag; without one its MD5; and without that (never seen [u]) what little there is. */
+/* A version's etag; without one its MD5; and without that (see name_version) nothing. */
 static int object_of(const struct dialect_answer *a, struct be_object *o, struct errinfo *reterr)
 {
     const struct kvlist *h = a->headers;
@@ -144,6 +146,15 @@ static int object_of(const struct dialect_answer *a, struct be_object *o, struct
     }
     o->etag_is_md5 = md5 && dialect_etag_is_hex(o->etag) && strcasecmp(md5, o->etag) == 0;
     return 0;
+}
+
+/* [u] whether there ever is an object with neither etag nor MD5: what little there is, then. */
+static void name_version(struct be_object *o)
+{
+    if (o->etag[0] == '\0') {
+        snprintf(o->etag, sizeof(o->etag), "%llu-%lld", (unsigned long long)o->size,
+                 (long long)(o->mtime_ns / SECOND_NS));
+    }
 }
 
 static void set_lower(struct kvlist *meta, const char *name, const char *value)
@@ -167,9 +178,8 @@ static void meta_of(const struct kvlist *h, struct kvlist *meta)
             continue;
         }
         CLEANUP(mem_freep) char *value = dialect_meta_decode(h->items[i].value);
-        const char *ours = strncasecmp(name, UPYUN_OURS, strlen(UPYUN_OURS)) == 0
-                               ? name + strlen(UPYUN_OURS)
-                               : "";
+        const char *ours =
+            strncasecmp(name, UPYUN_OURS, strlen(UPYUN_OURS)) == 0 ? name + strlen(UPYUN_OURS) : "";
         if (dialect_is_standard_header(ours) ||
             (strncasecmp(ours, "meta-", 5) == 0 && ours[5] != '\0')) {
             set_lower(meta, ours, value);
@@ -190,7 +200,8 @@ static int parse_stat(const struct dialect_answer *a, const char *key, struct be
     bool folder = type && strcasecmp(type, "folder") == 0;
     if (folder != upyun_is_dir(key)) {
         reterr->http_status = a->http_status;
-        return err_set(reterr, ERR_ABSENT, -ENOENT, "it is %s", folder ? "a directory" : "no directory");
+        return err_set(reterr, ERR_ABSENT, -ENOENT, "it is %s",
+                       folder ? "a directory" : "no directory");
     }
     int err = object_of(a, &o, reterr);
     if (err < 0) {
@@ -205,10 +216,7 @@ static int parse_stat(const struct dialect_answer *a, const char *key, struct be
     } else {
         meta_of(a->headers, meta);
     }
-    if (o.etag[0] == '\0') {
-        snprintf(o.etag, sizeof(o.etag), "%llu-%lld", (unsigned long long)o.size,
-                 (long long)(o.mtime_ns / SECOND_NS));
-    }
+    name_version(&o);
     *object = o;
     return 0;
 }
@@ -223,17 +231,15 @@ static int parse_read(const struct dialect_answer *a, struct be_read *op, struct
     if (err < 0) {
         return err;
     }
-    if (o.etag[0] == '\0') {
-        snprintf(o.etag, sizeof(o.etag), "%llu-%lld", (unsigned long long)o.size,
-                 (long long)(o.mtime_ns / SECOND_NS));
-    }
+    name_version(&o);
     op->object = o;
     op->got = (size_t)a->body_got;
     meta_of(a->headers, &op->meta);
     return 0;
 }
 
-/* Of a body the server compared with the Content-MD5: where it does not name the version, that does. */
+/* Of a body the server compared with the Content-MD5: where it does not name the version, that
+ * does. */
 static int parse_bytes(const struct dialect_answer *a, const uint8_t *md5, const void *data,
                        size_t len, struct be_object *object, struct errinfo *reterr)
 {
@@ -323,7 +329,8 @@ static int parse_list(const struct dialect_answer *a, struct be_list *op, struct
             page->unshowable = 0;
             return dialect_garbled(a, reterr, "an entry of a list");
         }
-        if (name[0] == '\0' || strchr(name, '/') || strcmp(name, ".") == 0 || strcmp(name, "..") == 0) {
+        if (name[0] == '\0' || strchr(name, '/') || strcmp(name, ".") == 0 ||
+            strcmp(name, "..") == 0) {
             page->unshowable++;
             continue;
         }

@@ -16,7 +16,8 @@ size_t walk_chunk = 131072;
 
 static int compare_entries(const void *pa, const void *pb)
 {
-    const struct walk_entry *a = *(struct walk_entry *const *)pa, *b = *(struct walk_entry *const *)pb;
+    const struct walk_entry *a = *(struct walk_entry *const *)pa,
+                            *b = *(struct walk_entry *const *)pb;
     int diff = strcmp(a->rest, b->rest);
     return diff != 0 ? diff : a->rank - b->rank;
 }
@@ -153,7 +154,8 @@ struct walk_frame *walk_push(struct walk *w, char *prefix, char *path, char *fil
         w->cap_frames = w->cap_frames > 0 ? 2 * w->cap_frames : 8;
         w->frames = mem_realloc(w->frames, w->cap_frames * sizeof(*w->frames));
     }
-    w->frames[w->n_frames++] = (struct walk_frame){.prefix = prefix, .path = path, .filter = filter};
+    w->frames[w->n_frames++] =
+        (struct walk_frame){.prefix = prefix, .path = path, .filter = filter};
     return walk_top(w);
 }
 

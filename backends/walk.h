@@ -25,7 +25,7 @@
 enum walk_kind { WALK_FILE, WALK_DIR, WALK_MARKER };
 
 struct walk_entry {
-    const void *data; /* the walker's own, in the same memory, aligned for anything */
+    const void *data;   /* the walker's own, in the same memory, aligned for anything */
     uint8_t kind, rank; /* of two entries with one key the lower rank stays */
     char rest[];        /* key without the frame's prefix */
 };
@@ -84,7 +84,8 @@ static inline struct walk_frame *walk_top(struct walk *w)
     return w->n_frames > 0 ? &w->frames[w->n_frames - 1] : NULL;
 }
 
-/* Empties the top frame for the names above its bound, or at first those the walk's start leaves. */
+/* Empties the top frame for the names above its bound, or at first those the walk's start leaves.
+ */
 void walk_fill_begin(struct walk *w);
 /* Adds one name, if it belongs here; `data` is copied. */
 void walk_add(struct walk_frame *f, const char *rest, enum walk_kind kind, uint8_t rank,

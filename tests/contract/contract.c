@@ -219,8 +219,8 @@ void list_all(struct target *t, const char *prefix, char delimiter, const char *
         assert_true(max == 0 || l.n_entries <= max);
         for (size_t i = 0; i < l.n_entries; i++) {
             const struct be_entry *e = &l.entries[i];
-            bool folder = has_cap(t, BE_CAP_REAL_DIRS) && !e->is_prefix && e->key[strlen(e->key) - 1] == '/' &&
-                          !was_written(e->key);
+            bool folder = has_cap(t, BE_CAP_REAL_DIRS) && !e->is_prefix &&
+                          e->key[strlen(e->key) - 1] == '/' && !was_written(e->key);
             if (!folder) {
                 if (ret->n > 0) { /* rising across pages too */
                     assert_true(strcmp(ret->keys[ret->n - 1], e->key) < 0);

@@ -48,7 +48,8 @@ void require_cap(const struct target *t, uint32_t cap, const char *what);
 
 /* Whether the store says that it takes an object of that key and length beside those others: by
  * be_key_check, and by what BE_CAP_BARE_DIRS means. */
-bool takes(const struct target *t, const char *key, size_t len, const char *const *others, size_t n);
+bool takes(const struct target *t, const char *key, size_t len, const char *const *others,
+           size_t n);
 
 /* run + text, freed when the program ends. */
 const char *key_of(struct target *t, const char *text);

@@ -192,7 +192,8 @@ static void longest_key(void **state)
     size_t max = MIN(t->be->limits.max_key, 1024u);
     CLEANUP(mem_freep) char *text = mem_zalloc(max + 1);
     memset(text, 'k', max - strlen(t->run));
-    for (size_t i = 200; i + 1 < max - strlen(t->run); i += 200) { /* not as the last: a directory */
+    for (size_t i = 200; i + 1 < max - strlen(t->run);
+         i += 200) { /* not as the last: a directory */
         text[i] = '/';
     }
     const char *key = key_of(t, text);

@@ -20,7 +20,7 @@ static struct peer *peer;
 static struct be *be;
 
 static inline struct be *open_store_as(const char *provider, unsigned tries, const char *key,
-                                struct be *renew)
+                                       struct be *renew)
 {
     CLEANUP(mem_freep) char *endpoint = mem_printf("http://127.0.0.1:%d", peer_port(peer));
     CLEANUP(mem_freep) char *bucket = mem_strdup("bkt-1250000000");
@@ -101,7 +101,7 @@ static inline void assert_head(unsigned i, const char *text)
 }
 
 static inline void assert_fails(struct be_op *op, int status, enum err_class cls, bool unknown,
-                         unsigned requests)
+                                unsigned requests)
 {
     if (op->status == 0 || op->err.cls != cls || op->err.outcome_unknown != unknown) {
         fail_msg("status %d class %s unknown %d: %s", op->status, err_class_name(op->err.cls),

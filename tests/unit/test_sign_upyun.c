@@ -19,14 +19,14 @@ static void vectors(void **state)
         print_message("# %s\n", vector_text(c, "name"));
         vector_kvs(json_object_get(c, "headers"), &headers);
         const char *query = vector_text(c, "wire_query"), *md5 = kv_get(&headers, "content-md5");
-        assert_int_equal(buf_addf(&target, "%s%s%s", vector_text(c, "path"),
-                                  query[0] != '\0' ? "?" : "", query),
-                         0);
+        assert_int_equal(
+            buf_addf(&target, "%s%s%s", vector_text(c, "path"), query[0] != '\0' ? "?" : "", query),
+            0);
         char date[SIGN_DATE_SIZE];
         sign_date_http(json_integer_value(json_object_get(c, "time")), date);
         assert_string_equal(date, vector_text(c, "date"));
-        assert_int_equal(sign_upyun(vector_text(c, "method"), buf_str(&target), date, md5 ? md5 : "",
-                                    &key, &out),
+        assert_int_equal(sign_upyun(vector_text(c, "method"), buf_str(&target), date,
+                                    md5 ? md5 : "", &key, &out),
                          0);
         assert_string_equal(buf_str(&out.to_sign), vector_text(c, "string_to_sign"));
         assert_string_equal(buf_str(&out.authorization),
@@ -43,7 +43,8 @@ static void of_a_request(void **state)
     (void)state;
     struct dialect_site *s = site(&be_dialect_upyun, conf("svc", "", ""));
     CLEANUP(kv_fini) struct kvlist meta = {0};
-    struct be_copy copy = {.op = {.kind = BE_COPY, .key = "a b/ü?"}, .src_key = "a b/ü?", .meta = &meta};
+    struct be_copy copy = {
+        .op = {.kind = BE_COPY, .key = "a b/ü?"}, .src_key = "a b/ü?", .meta = &meta};
     struct dialect_call call = {.kind = BE_COPY, .op = &copy.op, .src = s};
     CLEANUP(dialect_request_fini) struct dialect_request r = {0};
     CLEANUP(sign_out_fini) struct sign_out want = {0};
@@ -55,7 +56,8 @@ static void of_a_request(void **state)
         sign_date_http(at, date);
         assert_int_equal(s->dialect->sign(s, &r, at, &err), 0);
         assert_string_equal(kv_get(&r.headers, "date"), date);
-        assert_int_equal(sign_upyun("PATCH", "/svc/a%20b/%C3%BC%3F?metadata=replace", date, "", &key, &want), 0);
+        assert_int_equal(
+            sign_upyun("PATCH", "/svc/a%20b/%C3%BC%3F?metadata=replace", date, "", &key, &want), 0);
         assert_string_equal(kv_get(&r.headers, "authorization"), buf_str(&want.authorization));
     }
     struct be_write w = {.op = {.kind = BE_WRITE, .key = "k"}, .data = "hello world", .len = 11};
