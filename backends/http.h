@@ -88,7 +88,7 @@ void http_cancel(struct http_engine *e, struct http_req *r);
 /* Frees the results. */
 void http_req_fini(struct http_req *r);
 
-enum http_method { HTTP_GET, HTTP_HEAD, HTTP_PUT, HTTP_POST, HTTP_DELETE, HTTP_METHODS };
+enum http_method { HTTP_GET, HTTP_HEAD, HTTP_PUT, HTTP_POST, HTTP_DELETE, HTTP_PATCH, HTTP_METHODS };
 
 /* Totals since start, for metrics: requests begun, bytes each way with headers, connections opened; and what is going on
  * now. */

@@ -27,7 +27,9 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
+#include "digest.h"
 #include "log.h"
 #include "mem.h"
 
@@ -56,9 +58,14 @@ static void run_free(struct run *r)
         free(r->uploads[i].upload_id);
     }
     free(r->uploads);
+    for (size_t i = 0; i < r->n_entries; i++) {
+        free(r->entries[i].key);
+    }
+    free(r->entries);
     free(r->errs);
     free(r->chosen);
     kv_fini(&r->source.meta);
+    run_walk_free(r);
     free(r);
 }
 
@@ -267,7 +274,7 @@ static void prepare_http(struct run *r)
     h->done = on_http_done;
     h->owner = r;
     h->answer_max = r->call.kind == BE_MP_PARTS || r->call.kind == BE_MP_UPLOADS ||
-                            r->call.kind == BE_REMOVE_MANY
+                            r->call.kind == BE_REMOVE_MANY || r->call.kind == BE_LIST
                         ? ANSWER_MAX_ROWS
                         : 0;
     if (is_slow(&r->call)) {
@@ -372,11 +379,13 @@ void run_call_reset(struct run *r)
     err_clear(&r->fold);
 }
 
-/* A read that got 416 is behind the end, or the server says 416 to what others answer with an error
- * of their own. HEAD tells which, and brings the outputs a success must have. */
-static bool begins_behind_end(const struct run *r, int http_status)
+/* A read that got 416 (or an error that its dialect calls by the same name) is behind the end, or
+ * the server says 416 to what others answer with an error of their own. HEAD tells which, and
+ * brings the outputs a success must have. */
+static bool begins_behind_end(const struct run *r, const struct errinfo *err)
 {
-    return r->call.kind == BE_READ && !r->call.head && http_status == 416;
+    return r->call.kind == BE_READ && !r->call.head &&
+           (r->http.http_status == 416 || strcmp(err->code, "InvalidRange") == 0);
 }
 
 static int check_read(struct run *r, struct errinfo *err)
@@ -441,7 +450,9 @@ static bool same(const char *a, const char *b)
 static int take_page(struct run *r, struct dialect_page *page, struct errinfo *err)
 {
     int rc = 0;
-    if (r->call.kind == BE_LIST) {
+    if (r->walk && r->call.kind == BE_LIST) {
+        rc = run_walk_take(r, page, err);
+    } else if (r->call.kind == BE_LIST) {
         struct be_list *o = CONTAINER_OF(r->op, struct be_list, op);
         if (page->unshowable > 0) {
             log_limited(
@@ -487,62 +498,108 @@ static int take_page(struct run *r, struct dialect_page *page, struct errinfo *e
  *
  * A commit that was answered with 5xx may have been one of an upload that is gone (Ceph says
  * InternalError then, Azure calls the list of parts invalid). Whether it is, its list of parts
- * tells. */
+ * tells.
+ *
+ * Other servers take whatever parts they have at a commit, or keep the first of two that were sent
+ * under one number: there the list of parts says whether they are those that are meant. */
+
+/* What a copy reads. */
+struct copied {
+    struct be *be;
+    const char *key, *etag;
+};
+
+static struct copied copied_by(const struct be_op *op)
+{
+    if (op->kind == BE_COPY) {
+        const struct be_copy *o = CONTAINER_OF(op, const struct be_copy, op);
+        return (struct copied){o->src, o->src_key, o->src_etag};
+    }
+    const struct be_part *o = CONTAINER_OF(op, const struct be_part, op);
+    return (struct copied){o->src, o->src_key, o->src_etag};
+}
+
 bool run_must_look(const struct run *r)
 {
-    if (r->op->kind == BE_COPY) {
-        return r->call.src && r->s->site->copy_needs_source;
+    const struct dialect_site *site = r->s->site;
+    if (r->op->kind == BE_COPY && site->copy_needs_source) {
+        return r->call.src;
     }
-    if (!r->s->site->part_source_unchecked || r->op->kind != BE_MP_PART) {
+    if (!(r->op->kind == BE_MP_PART ? site->part_source_unchecked
+                                    : r->op->kind == BE_COPY && site->copy_source_unchecked)) {
         return false;
     }
-    const struct be_part *o = CONTAINER_OF(r->op, const struct be_part, op);
-    return r->call.src && o->src_etag && o->src_etag[0] != '\0';
+    const char *etag = copied_by(r->op).etag;
+    return r->call.src && etag && etag[0] != '\0';
 }
 
-/* The source of a copy or of a copied part. ret_etag may be NULL. */
-static const struct be *source_of(const struct run *r, const char **ret_key, const char **ret_etag)
+static void look_at(struct run *r, struct objstore *at, const char *key)
 {
-    const struct be_copy *c =
-        r->op->kind == BE_COPY ? CONTAINER_OF(r->op, const struct be_copy, op) : NULL;
-    const struct be_part *p = c ? NULL : CONTAINER_OF(r->op, const struct be_part, op);
-    *ret_key = c ? c->src_key : p->src_key;
-    if (ret_etag) {
-        *ret_etag = c ? c->src_etag : p->src_etag;
-    }
-    return c ? c->src : p->src;
-}
-
-void run_look_at_source(struct run *r)
-{
-    const char *key = NULL;
-    struct objstore *src = objstore_of(source_of(r, &key, NULL));
-    r->look = r->look == LOOK_NO ? LOOK_BEFORE : LOOK_AFTER;
-    r->site = src->site;
-    r->target = &src->target;
+    r->site = at->site;
+    r->target = &at->target;
     kv_fini(&r->source.meta);
+    bool of_source = r->look != LOOK_MADE;
     r->source = (struct be_stat){
         .op = {.kind = BE_STAT, .key = key, .lane = r->op->lane, .deadline_ns = r->op->deadline_ns}};
     r->call = (struct dialect_call){
-        .kind = BE_STAT, .op = &r->source.op, .src = r->call.src, .of_source = true};
+        .kind = BE_STAT, .op = &r->source.op, .src = r->call.src, .of_source = of_source};
     run_call_reset(r);
     run_again_now(r);
 }
 
+void run_look_at_source(struct run *r)
+{
+    struct copied c = copied_by(r->op);
+    r->look = r->look == LOOK_NO ? LOOK_BEFORE : LOOK_AFTER;
+    look_at(r, objstore_of(c.be), c.key);
+}
+
+/* The answer to some copies does not say what they made. */
+static bool must_look_at_made(const struct run *r)
+{
+    return r->op->kind == BE_COPY &&
+           CONTAINER_OF(r->op, const struct be_copy, op)->object.etag[0] == '\0';
+}
+
+static bool onto_itself(const struct run *r)
+{
+    struct copied c = copied_by(r->op);
+    return strcmp(c.key, r->op->key) == 0 &&
+           strcmp(objstore_of(c.be)->site->identity, r->s->site->identity) == 0;
+}
+
+static void look_at_made(struct run *r)
+{
+    r->look = LOOK_MADE;
+    look_at(r, r->s, r->op->key);
+}
+
+static void run_looked_at_made(struct run *r)
+{
+    CONTAINER_OF(r->op, struct be_copy, op)->object = r->source.object;
+    run_finish(r, 0);
+}
+
 static void run_looked_at_source(struct run *r)
 {
-    const char *key = NULL, *etag = NULL;
-    (void)source_of(r, &key, &etag);
+    const char *etag = copied_by(r->op).etag;
     if (etag && etag[0] != '\0' && strcmp(r->source.object.etag, etag) != 0) {
         struct errinfo err = {.http_status = r->http.http_status};
         int rc = err_set(&err, ERR_PRECOND, -ESTALE,
                          "the source is another version than the one asked for");
+        /* the target of a whole copy then is that other one */
+        err.outcome_unknown = r->op->kind == BE_COPY && r->look == LOOK_AFTER;
         run_fail(r, &err, rc);
+    } else if (r->look == LOOK_AFTER && must_look_at_made(r) && onto_itself(r)) {
+        run_looked_at_made(r);
+    } else if (r->look == LOOK_AFTER && must_look_at_made(r)) {
+        look_at_made(r);
     } else if (r->look == LOOK_AFTER) {
         run_finish(r, 0);
     } else {
-        /* what a copy was made from is not looked at again: its condition holds for the source */
-        r->look = r->op->kind == BE_COPY ? LOOK_NO : LOOK_COPIED;
+        /* where whole copies honour their condition the source is not looked at again */
+        bool again = r->op->kind == BE_MP_PART || r->s->site->copy_source_unchecked;
+        r->look = again ? LOOK_COPIED : LOOK_NO;
         r->site = r->s->site;
         r->target = &r->s->target;
         r->call = (struct dialect_call){
@@ -585,6 +642,67 @@ static void run_looked_at_upload(struct run *r, enum err_class found)
     run_fail(r, &err, err_to_errno(&err));
 }
 
+/* The operation's own failure, if it has one, waits in op->err. */
+void run_look_at_parts(struct run *r)
+{
+    bool commit = r->op->kind == BE_MP_COMMIT;
+    r->look = commit ? LOOK_PARTS : LOOK_PART;
+    r->upload = (struct be_parts){
+        .op = {.kind = BE_MP_PARTS, .key = r->op->key, .lane = r->op->lane},
+        .upload_id = commit ? CONTAINER_OF(r->op, const struct be_commit, op)->upload_id
+                            : CONTAINER_OF(r->op, const struct be_part, op)->upload_id};
+    r->call = (struct dialect_call){.kind = BE_MP_PARTS, .op = &r->upload.op};
+    run_call_reset(r);
+    run_again_now(r);
+}
+
+static void run_looked_at_parts(struct run *r)
+{
+    const struct be_commit *o = CONTAINER_OF(r->op, const struct be_commit, op);
+    struct errinfo err = {0};
+    bool same = r->n_parts == o->n_parts;
+    for (size_t i = 0; i < o->n_parts && same; i++) {
+        same = r->parts[i].number == o->parts[i].number && r->parts[i].size == o->parts[i].size &&
+               strcmp(r->parts[i].etag, o->parts[i].etag) == 0;
+    }
+    if (!same) {
+        int rc = err_set(&err, ERR_INVALID, -EINVAL,
+                         "the upload's parts are others than those it is to be made of");
+        run_fail(r, &err, rc);
+        return;
+    }
+    r->look = LOOK_NO;
+    r->call = (struct dialect_call){.kind = BE_MP_COMMIT, .op = r->op};
+    run_call_reset(r);
+    run_again_now(r);
+}
+
+/* A part was refused because there is one of its number. It is this one if an earlier attempt got
+ * no answer; else only a new upload can take the other bytes. */
+static void run_looked_at_part(struct run *r)
+{
+    struct be_part *o = CONTAINER_OF(r->op, struct be_part, op);
+    struct errinfo err = r->op->err;
+    uint8_t md5[DIGEST_MD5_LEN];
+    char hex[2 * DIGEST_MD5_LEN + 1];
+    digest_md5(o->data, o->len, md5);
+    hex_encode(md5, sizeof(md5), hex);
+    for (size_t i = 0; i < r->n_parts; i++) {
+        const struct be_part_id *p = &r->parts[i];
+        if (p->number == o->number && p->size == o->len && strcasecmp(p->etag, hex) == 0) {
+            err_clear(&r->op->err);
+            o->object = (struct be_object){.size = p->size, .etag_is_md5 = true};
+            memcpy(o->object.etag, p->etag, sizeof(p->etag));
+            run_finish(r, 0);
+            return;
+        }
+    }
+    snprintf(err.code, sizeof(err.code), "NoSuchUpload");
+    int rc = err_set(&err, ERR_ABSENT, 0, "the upload has other bytes as its part %u for good",
+                     o->number);
+    run_fail(r, &err, rc);
+}
+
 /* The call succeeded; the operation may have more. */
 static void run_advance(struct run *r)
 {
@@ -596,9 +714,30 @@ static void run_advance(struct run *r)
         run_next_many(r);
         return;
     }
+    r->op->stray = r->op->stray || (be_kind_changes(r->call.kind) && (r->unknown || r->http.resent));
+    if (r->more) {
+        r->more = false;
+        r->call.step++;
+        run_call_reset(r);
+        run_again_now(r);
+        return;
+    }
     switch (r->look) {
     case LOOK_NO:
         break;
+    case LOOK_PARTS:
+    case LOOK_PART:
+        if (r->page[0]) {
+            break;
+        }
+        (r->look == LOOK_PART ? run_looked_at_part : run_looked_at_parts)(r);
+        return;
+    case LOOK_DIR:
+        run_walk_looked(r, true);
+        return;
+    case LOOK_MADE:
+        run_looked_at_made(r);
+        return;
     case LOOK_BEFORE:
     case LOOK_AFTER:
         run_looked_at_source(r);
@@ -610,19 +749,19 @@ static void run_advance(struct run *r)
         run_looked_at_upload(r, ERR_NONE);
         return;
     }
-    if (r->more) {
-        r->stray = r->stray || r->unknown || r->http.resent;
-        r->more = false;
-        r->call.step++;
-        run_call_reset(r);
-        run_again_now(r);
-        return;
-    }
     if (r->page[0]) {
         run_call_reset(r);
         r->call.page[0] = r->page[0];
         r->call.page[1] = r->page[1];
         run_again_now(r);
+        return;
+    }
+    if (r->walk) {
+        run_walk_filled(r);
+        return;
+    }
+    if (must_look_at_made(r)) {
+        look_at_made(r);
         return;
     }
     if (r->op->kind == BE_MP_PARTS) {
@@ -635,7 +774,6 @@ static void run_advance(struct run *r)
         o->n_uploads = r->n_uploads;
         r->n_uploads = 0;
     }
-    r->op->stray = be_kind_changes(r->call.kind) && (r->stray || r->unknown || r->http.resent);
     run_finish(r, 0);
 }
 
@@ -689,6 +827,11 @@ bool run_may_retry(struct run *r, const struct errinfo *err, uint32_t *ret_wait_
     return yes;
 }
 
+static bool is_absent(const struct errinfo *err)
+{
+    return err->cls == ERR_ABSENT && strcmp(err->code, "NoSuchBucket") != 0;
+}
+
 /* One attempt failed, for the reason in *err. */
 static void run_failed(struct run *r, struct errinfo *err, int rc)
 {
@@ -722,6 +865,22 @@ static void run_failed(struct run *r, struct errinfo *err, int rc)
     if (must_look_at_upload(r, err)) {
         look_at_upload(r);
         return;
+    }
+    if (r->look == LOOK_DIR && is_absent(err)) {
+        run_walk_looked(r, false);
+        return;
+    }
+    if (r->walk && r->look == LOOK_NO && is_absent(err)) {
+        run_walk_absent(r);
+        return;
+    }
+    if (r->call.kind == BE_MP_PART && strcmp(err->code, "PartExists") == 0) {
+        r->op->err = r->fold;
+        run_look_at_parts(r);
+        return;
+    }
+    if (r->op->kind == BE_COPY && (r->look == LOOK_AFTER || r->look == LOOK_MADE)) {
+        r->fold.outcome_unknown = true; /* it was copied */
     }
     if (r->op->kind == BE_REMOVE_MANY && r->call.kind == BE_REMOVE) {
         r->errs[r->chosen[r->n_chosen + r->at_alone - 1]] = r->fold;
@@ -775,8 +934,11 @@ static int on_refusal(struct run *r, struct errinfo *err)
     struct dialect_answer a;
     answer_of(r, &a);
     s->d->classify(r->site, &r->call, &a, err);
-    if (r->call.kind == BE_REMOVE && err->cls == ERR_ABSENT &&
-        strcmp(err->code, "NoSuchBucket") != 0) {
+    if (err->cls == ERR_NONE) {
+        err_clear(err);
+        return on_success(r, err); /* it is so already */
+    }
+    if (r->call.kind == BE_REMOVE && is_absent(err)) {
         err_clear(err);
         return 0; /* what is not there is removed */
     }
@@ -847,13 +1009,14 @@ static void on_http_done(struct http_req *h)
         rc = err_to_errno(&err);
     } else if (what == FOLLOW_SUCCESS || (h->http_status >= 200 && h->http_status < 300)) {
         rc = on_success(r, &err);
-    } else if (begins_behind_end(r, h->http_status)) {
-        run_call_reset(r);
-        r->call.head = true;
-        run_again_now(r);
-        return;
     } else {
         rc = on_refusal(r, &err);
+        if (rc < 0 && begins_behind_end(r, &err)) {
+            run_call_reset(r);
+            r->call.head = true;
+            run_again_now(r);
+            return;
+        }
     }
     log_attempt(r, &err);
     if (h->http_status > 0) {

@@ -45,8 +45,10 @@ enum {
     P_OSS = 16,
     P_KS3 = 32,
     P_AZURE = 64,
+    P_UPYUN = 1 << 9,
     P_HTTP = 1 << 20,
-    P_CLOUD = P_S3 | P_COS | P_OSS | P_KS3 | P_AZURE | P_MEMORY,
+    P_CLASSES = P_S3 | P_COS | P_OSS | P_KS3 | P_AZURE | P_MEMORY, /* have storage classes, encryption, tokens */
+    P_CLOUD = P_CLASSES | P_UPYUN,
     P_ALL = P_LOCAL | P_CLOUD | P_HTTP
 };
 

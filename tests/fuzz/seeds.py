@@ -125,6 +125,13 @@ def answers():
     yield 'azure-parts', '5l00\n\n<BlockList><UncommittedBlocks><Block><Name>YWFh</Name><Size>5</Size></Block></UncommittedBlocks></BlockList>'
     yield 'azure-error', ('5a50\nx-ms-request-id: id\n\n<Error><Code>AuthenticationFailed</Code><Message>m\nTime:1</Message>'
                           '<AuthenticationErrorDetail>Request date header too old</AuthenticationErrorDetail></Error>')
+    upyun = f'ETag: "{MD5}"\nContent-Md5: {MD5}\nx-upyun-file-type: file\nx-upyun-file-size: 5\nx-upyun-file-date: 1700000000\nx-upyun-meta-objmig-expires: x\nx-upyun-meta-a: b\n\n'
+    yield 'upyun-stat', '6a00\n' + upyun
+    yield 'upyun-list', '6e00\n\n{"files":[{"type":"folder","name":"d"},{"type":"x","name":"f","length":5,"last_modified":1700000000,"etag":"e"}],"iter":"i"}'
+    yield 'upyun-begin', '6h20\nX-Upyun-Multi-Uuid: u\n\n'
+    yield 'upyun-parts', '6l00\n\n{"parts":[{"etag":"a","size":5,"id":0}]}'
+    yield 'upyun-uploads', '6m00\n\n{"files":[{"key":"/k","uuid":"u","completed":false,"created_at":1700000000}]}'
+    yield 'upyun-error', '6d40\n\n{"code":40300005,"msg":"directory not empty","id":"r"}'
     yield 'skew', '2a50\nDate: Tue, 14 Nov 2023 22:33:20 GMT\n\n'
 
 

@@ -132,6 +132,26 @@ export function operation(method, bucket, key, has, copies) {
     return { GET: 'GetObject', HEAD: 'HeadObject', DELETE: 'DeleteObject' }[method] ?? 'Unknown';
 }
 
+// Text in percent-encoded UTF-8; null when it is not.
+export function percentDecode(text) {
+    if (/%(?![0-9A-Fa-f]{2})/.test(text))
+        return null;
+    const bytes = Buffer.from(text.replace(/%(..)/g, (_, hex) => String.fromCharCode(parseInt(hex, 16))), 'latin1');
+    const decoded = bytes.toString('utf8');
+    return Buffer.from(decoded, 'utf8').equals(bytes) ? decoded : null;
+}
+
+// Raw headers as a map of lower-case names to values, which are UTF-8.
+export function headerMap(raw) {
+    const headers = new Map();
+    for (let i = 0; i < raw.length; i += 2) {
+        const name = raw[i].toLowerCase();
+        const value = Buffer.from(raw[i + 1], 'latin1').toString('utf8');
+        headers.set(name, headers.has(name) ? `${headers.get(name)},${value}` : value);
+    }
+    return headers;
+}
+
 export function readAll(stream) {
     return new Promise((resolve, reject) => {
         const parts = [];

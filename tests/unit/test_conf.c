@@ -210,9 +210,9 @@ static void test_faults(void **state)
         {"[a/b]\nprovider=memory\n", ":1: [a/b] a name must not contain"},
         {"[a:b]\nprovider=memory\n", ":1: [a:b] a name must not contain"},
         {"[a]\nprovider=memory\n[a]\nprovider=memory\n", ":3: [a] already at line 1"},
-        {"[a]\n", ":1: [a] provider: missing; add provider = one of local, s3, cos, oss, ks3, azure, http\n"},
+        {"[a]\n", ":1: [a] provider: missing; add provider = one of local, s3, cos, oss, ks3, azure, upyun, http\n"},
         {"[a]\nprovider=tape\n",
-         ":2: [a] provider: \"tape\" is unknown; write one of local, s3, cos, oss, ks3, azure, http\n"},
+         ":2: [a] provider: \"tape\" is unknown; write one of local, s3, cos, oss, ks3, azure, upyun, http\n"},
         {"[a]\nprovider=memory\nnonsense\n", ":3: [a] not a \"key = value\" line"},
         {"[a]\nprovider=memory\nnonsense", ":3: [a] not a \"key = value\" line"},
         {"[a]\nprovider=memory\nbuket=x\n", ":3: [a] buket: unknown key; did you mean bucket?\n"},
@@ -299,7 +299,7 @@ static void test_many_faults(void **state)
                      -EINVAL);
     CLEANUP(mem_freep)
     char *want =
-        mem_printf("%s:2: [a] provider: \"tape\" is unknown; write one of local, s3, cos, oss, ks3, azure, http\n"
+        mem_printf("%s:2: [a] provider: \"tape\" is unknown; write one of local, s3, cos, oss, ks3, azure, upyun, http\n"
                    "%s:4: [b] region: missing; add region = us-east-1 or its like, or endPoint\n"
                    "%s:4: [b] accessKeyId: missing; add accessKeyId and accessKeySecret, or set "
                    "AWS_ACCESS_KEY_ID "

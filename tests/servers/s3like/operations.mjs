@@ -1,6 +1,7 @@
 // What an S3-style store does with objects, uploads and lists. Each operation takes the request and its bucket, and applies
 // itself when called. How providers differ is asked of world.skin, see server.mjs.
 import crypto from 'node:crypto';
+import { percentDecode as plainText } from '../common.mjs';
 import { Body, Bucket, combine, toBytes, toText } from '../store.mjs';
 import { StoreError } from './errors.mjs';
 import { world, now } from './world.mjs';
@@ -19,12 +20,9 @@ export function makeBucket(spec) {
 }
 
 export function percentDecode(text) {
-    if (/%(?![0-9A-Fa-f]{2})/.test(text))
-        throw new StoreError(400, 'InvalidURI', 'Bad percent-encoding.');
-    const key = Buffer.from(text.replace(/%(..)/g, (_, hex) => String.fromCharCode(parseInt(hex, 16))), 'latin1');
-    const decoded = key.toString('utf8');
-    if (!Buffer.from(decoded, 'utf8').equals(key))
-        throw new StoreError(400, 'InvalidURI', 'The path or a parameter is not UTF-8.');
+    const decoded = plainText(text);
+    if (decoded === null)
+        throw new StoreError(400, 'InvalidURI', 'The path or a parameter is not percent-encoded UTF-8.');
     return decoded;
 }
 
