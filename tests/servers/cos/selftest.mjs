@@ -5,8 +5,9 @@ import fs from 'node:fs';
 import http from 'node:http';
 import os from 'node:os';
 import path from 'node:path';
-import { Crc64, combine } from './crc64.mjs';
+import { Crc64, combine } from '../crc64.mjs';
 import { COS, authenticate } from './auth.mjs';
+import { controlOf, end, same, test } from '../tap.mjs';
 import * as xml from './xml.mjs';
 
 const { COS_PORT, COS_CONTROL, COS_BUCKET, COS_REGION, COS_SECRET_ID, COS_SECRET_KEY, COS_LOG } = process.env;
@@ -18,22 +19,6 @@ const cos = client();
 const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'cos-selftest-'));
 process.on('exit', () => fs.rmSync(dir, { recursive: true, force: true }));
 
-let number = 0, failures = 0;
-async function test(name, body) {
-    number++;
-    try {
-        await body();
-        console.log(`ok ${number} - ${name}`);
-    } catch (err) {
-        failures++;
-        console.log(`not ok ${number} - ${name}`);
-        console.log(`# ${String(err.stack ?? JSON.stringify(err)).replace(/\n/g, '\n# ')}`);
-    }
-}
-function same(got, want, what = '') {
-    if (JSON.stringify(got) !== JSON.stringify(want))
-        throw new Error(`${what}: got ${JSON.stringify(got)}, want ${JSON.stringify(want)}`);
-}
 async function refused(promise, status, code) {
     const err = await promise.then(() => null, e => e);
     if (!err)
@@ -42,8 +27,7 @@ async function refused(promise, status, code) {
 }
 const crc = data => String(new Crc64().update(data).value());
 const md5 = (data, form = 'hex') => crypto.createHash('md5').update(data).digest(form);
-const control = async (method, what, body) => (await fetch(`http://127.0.0.1:${COS_CONTROL}/_ctl/${what}`,
-    { method, body: body === undefined ? undefined : Buffer.isBuffer(body) ? body : JSON.stringify(body) })).json();
+const control = controlOf(COS_CONTROL);
 
 // A request made by hand, signed by the SDK, for what the SDK itself would not send.
 function raw(method, target, { headers = {}, body = Buffer.alloc(0), sign = {}, authorization, hostName = host } = {}) {
@@ -391,5 +375,4 @@ await test('log: one line a request, with what it carried', async () => {
     same(lines.every(l => l.end_ms >= l.start_ms), true);
 });
 
-console.log(`1..${number}`);
-process.exit(failures ? 1 : 0);
+end();

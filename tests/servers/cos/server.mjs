@@ -39,15 +39,17 @@
 //   POST   /_ctl/set {name: value}       change a limit above (max_put, restore_ms …)
 //   GET    /_ctl/ready                   POST /_ctl/quit
 import crypto from 'node:crypto';
-import http from 'node:http';
 import { options, RequestLog, Faults, controlServer, listen, announce, operation, sleep } from '../common.mjs';
-import { Body, BodyWriter, Bucket, combine, toBytes, toText, useDirectory } from './store.mjs';
+import { storeRoutes } from '../control.mjs';
+import { byteRange, engine } from '../engine.mjs';
+import { Body, BodyWriter, Bucket, combine, toBytes, toText, useDirectory } from '../store.mjs';
 import { authenticate } from './auth.mjs';
 import { CosError } from './errors.mjs';
 import * as xml from './xml.mjs';
 
 const { el } = xml;
 const GIB = 1024 ** 3;
+const SMALL_BODY = 2 << 20;
 const opt = options({
     dir: '', port: 0, control: 0, log: '', ready: '', region: 'ap-test', bucket: ['test-1250000000'],
     cred: ['AKIDtestTESTtestTEST:testSecretKeyForTestsOnly'],
@@ -109,16 +111,6 @@ function parseQuery(text) {
     return query;
 }
 
-function parseHeaders(raw) {
-    const headers = new Map();
-    for (let i = 0; i < raw.length; i += 2) {
-        const name = raw[i].toLowerCase();
-        const value = Buffer.from(raw[i + 1], 'latin1').toString('utf8');
-        headers.set(name, headers.has(name) ? `${headers.get(name)},${value}` : value);
-    }
-    return headers;
-}
-
 const VIRTUAL = /^([a-z0-9][a-z0-9-]*-\d+)\.cos(-internal)?\.([a-z0-9-]+)\.(?:myqcloud\.com|tencentcos\.cn)$/;
 
 // Which bucket a request speaks of, and under which path.
@@ -131,17 +123,6 @@ function locate(host, path) {
         return { bucketName: '', key: '' };
     const [, bucketName, ...rest] = path.split('/');
     return { bucketName, key: rest.join('/') };
-}
-
-function parseRequest(req) {
-    const target = req.url.replace(/^https?:\/\/[^/]*/, '');
-    const mark = target.indexOf('?');
-    const r = {
-        method: req.method, headers: parseHeaders(req.rawHeaders), host: req.headers.host ?? '',
-        rawPath: mark < 0 ? target : target.slice(0, mark), rawQuery: mark < 0 ? '' : target.slice(mark + 1),
-        query: new Map(), path: '', bucketName: '', key: '', op: 'Unknown', body: null,
-    };
-    return r;
 }
 
 function understand(r) {
@@ -256,24 +237,11 @@ function checkConditions(r, object, prefix = '') {
     return !(get('if-none-match') === undefined && get('if-modified-since') !== undefined && seconds <= Date.parse(get('if-modified-since')));
 }
 
-// [from, to) of "bytes=…"; null for a header which is to be ignored.
 function parseRange(text, size) {
-    const m = /^bytes=(\d*)-(\d*)$/.exec(text.trim());
-    if (!m || (m[1] === '' && m[2] === ''))
-        return null;
-    const refused = new CosError(416, 'InvalidRange', 'The requested range cannot be satisfied.', {}, { 'Content-Range': `bytes */${size}` });
-    if (m[1] === '') {
-        const last = Number(m[2]);
-        if (last === 0 || size === 0)
-            throw refused;
-        return [Math.max(0, size - last), size];
-    }
-    const from = Number(m[1]), to = m[2] === '' ? size : Math.min(size, Number(m[2]) + 1);
-    if (m[2] !== '' && Number(m[2]) < from)
-        return null;
-    if (from >= size)
-        throw refused;
-    return [from, to];
+    const range = byteRange(text, size);
+    if (range === undefined)
+        throw new CosError(416, 'InvalidRange', 'The requested range cannot be satisfied.', {}, { 'Content-Range': `bytes */${size}` });
+    return range;
 }
 
 function checkMd5(r) {
@@ -346,7 +314,7 @@ function setPart(upload, number, part) {
 
 function readXml(r) {
     try {
-        return xml.parse(r.bodyText);
+        return xml.parse(r.kept.toString('utf8'));
     } catch (err) {
         throw new CosError(400, 'MalformedXML', `The XML you provided is not well-formed: ${err.message}`);
     }
@@ -656,31 +624,6 @@ const operations = {
 const TAKES_BODY = ['PutObject', 'UploadPart', 'DeleteMultipleObjects', 'CompleteMultipartUpload', 'PostObjectRestore', 'PutBucket',
     'InitiateMultipartUpload', 'CopyObject', 'UploadPartCopy'];
 const NEEDS_LENGTH = ['PutObject', 'UploadPart', 'CopyObject', 'UploadPartCopy'];
-const SMALL_BODY = 2 << 20;
-
-class ClientGone extends Error {}
-
-// Takes the whole body in, with its digests. `cutAt`: a fault which ends the connection after so many bytes.
-function receive(req, entry, small, cutAt) {
-    return new Promise((resolve, reject) => {
-        const writer = new BodyWriter(), texts = [];
-        const gone = () => { writer.abandon(); reject(new ClientGone('the client went away')); };
-        req.on('data', part => {
-            entry.req_bytes += part.length;
-            if (cutAt !== undefined && entry.req_bytes > cutAt)
-                return req.socket.resetAndDestroy();
-            writer.write(part);
-            if (small && writer.size <= SMALL_BODY)
-                texts.push(part);
-        });
-        req.on('end', () => {
-            req.off('close', gone);
-            resolve({ body: writer.end(), text: Buffer.concat(texts).toString('utf8') });
-        });
-        req.on('close', gone);
-        req.on('error', gone);
-    });
-}
 
 function errorReply(r, err, requestId) {
     if (!(err instanceof CosError)) {
@@ -693,166 +636,35 @@ function errorReply(r, err, requestId) {
     return reply;
 }
 
-// Until the connection takes more, or is gone.
-function roomIn(res) {
-    return new Promise(resolve => {
-        const go = () => { res.off('drain', go).off('close', go); resolve(); };
-        res.on('drain', go).on('close', go);
-    });
+const failure = rule => new CosError(rule.status ?? 503, rule.code ?? 'SlowDown', rule.message ?? 'Injected.', {}, rule.headers ?? {});
+const isSmall = r => TAKES_BODY.includes(r.op) && !['PutObject', 'UploadPart'].includes(r.op);
+const run = r => operations[r.op](r, r.op === 'GetService' || r.op === 'PutBucket' ? null : bucketOf(r));
+
+function admit(r) {
+    authenticate(r, credentials, Math.floor(now() / 1000), clock.code);
+    if (r.op === 'Unknown' || !(r.op in operations))
+        throw new CosError(405, 'MethodNotAllowed', 'The method is not allowed against this resource.');
+    const odd = NOT_HERE.find(n => r.query.has(n));
+    if (odd)
+        throw new CosError(501, 'NotImplemented', `?${odd} is not part of this server.`);
+    if (NEEDS_LENGTH.includes(r.op) && !r.headers.has('content-length'))
+        throw new CosError(411, 'MissingContentLength', 'You must provide the Content-Length HTTP header.');
+    const announced = Number(r.headers.get('content-length') ?? 0);
+    if (r.op === 'PutObject')
+        limitSize(announced, opt.max_put, 'A single upload');
+    if (r.op === 'UploadPart')
+        limitSize(announced, opt.max_part, 'A part');
 }
 
-async function send(req, res, r, reply, entry, done, rule) {
-    const act = rule?.action;
-    const body = reply.body;
-    const size = body === undefined ? 0 : body instanceof Body ? body.size : body.length;
-    const withBody = r.method !== 'HEAD' && reply.status !== 204 && reply.status !== 304;
-    entry.status = reply.status;
-    if (reply.code)
-        entry.code = reply.code;
-    res.writeHead(reply.status, {
-        'Server': 'tencent-cos', 'Date': new Date(now()).toUTCString(), 'x-cos-request-id': entry.request_id, 'x-cos-trace-id': 'dGVzdA==',
-        ...(reply.status !== 204 && { 'Content-Length': reply.status === 304 ? 0 : size }),
-        ...reply.headers,
-    });
-    const limit = act === 'truncate' || act === 'stall' ? rule.bytes ?? 1000 : Infinity;
-    if (withBody && body instanceof Body && body.size)
-        entry.body = true;
-    try {
-        for await (let part of !withBody || body === undefined ? [] : body instanceof Body ? body.read() : [body]) {
-            const at = (rule?.offset ?? 0) - entry.res_bytes;
-            if (act === 'corrupt' && at >= 0 && at < part.length) {
-                part = Buffer.from(part);
-                part[at] ^= 1;
-            }
-            part = part.subarray(0, limit - entry.res_bytes);
-            entry.res_bytes += part.length;
-            if (entry.res_bytes === size)
-                done();
-            if (res.destroyed)
-                return;
-            if (!res.write(part))
-                await roomIn(res);
-            if (entry.res_bytes >= limit) {
-                if (act === 'truncate')
-                    setTimeout(() => req.socket.destroy(), 20);
-                return;
-            }
-        }
-    } finally {
-        if (body instanceof Body)
-            body.drop();
-    }
-    done();
-    res.end();
-}
-
-const server = http.createServer(async (req, res) => {
-    res.sendDate = false;
-    const r = parseRequest(req);
-    const entry = {
-        start_ms: Date.now(), end_ms: 0, method: req.method, path: r.rawPath, query: r.rawQuery, status: 0, req_bytes: 0, res_bytes: 0,
-        op: 'Unknown', bucket: '', key: '', body: false, request_id: crypto.randomBytes(12).toString('hex'),
-    };
-    let logged = false;
-    const done = () => {
-        if (logged)
-            return;
-        logged = true;
-        entry.end_ms = Date.now();
-        log.write(entry);
-    };
-    res.on('close', () => {
-        if (!res.writableFinished && !entry.fault)
-            entry.aborted = true;
-        done();
-        r.body?.drop();
-    });
-    // The stored object takes the body over; what nobody took goes when the request ends.
-    r.takeBody = () => {
-        const body = r.body;
-        r.body = { md5: body.md5, crc64: body.crc64, size: body.size, drop() {} };
-        return body;
-    };
-    const finish = (reply, rule) => send(req, res, r, reply, entry, done, rule);
-    const refuse = err => {
-        req.on('data', part => { entry.req_bytes += part.length; });
-        const reply = errorReply(r, err, entry.request_id);
-        // Without a reader of the rest the next request on this connection would not be understood.
-        return finish(reply);
-    };
-    try {
-        understand(r);
-        Object.assign(entry, { op: r.op, bucket: r.bucketName, key: r.key });
-        const { rule, delay_ms, held } = faults.match({ ...entry });
-        const act = rule?.action;
-        if (rule)
-            entry.fault = act;
-        if (delay_ms)
-            await sleep(delay_ms);
-        if (held.length > 0)
-            await Promise.all(held);
-        if (act === 'reset')
-            return req.socket.resetAndDestroy();
-
-        authenticate(r, credentials, Math.floor(now() / 1000), clock.code);
-        if (r.op === 'Unknown' || !(r.op in operations))
-            throw new CosError(405, 'MethodNotAllowed', 'The method is not allowed against this resource.');
-        const odd = NOT_HERE.find(n => r.query.has(n));
-        if (odd)
-            throw new CosError(501, 'NotImplemented', `?${odd} is not part of this server.`);
-        if (NEEDS_LENGTH.includes(r.op) && !r.headers.has('content-length'))
-            throw new CosError(411, 'MissingContentLength', 'You must provide the Content-Length HTTP header.');
-        const announced = Number(r.headers.get('content-length') ?? 0);
-        if (r.op === 'PutObject')
-            limitSize(announced, opt.max_put, 'A single upload');
-        if (r.op === 'UploadPart')
-            limitSize(announced, opt.max_part, 'A part');
-
-        const small = TAKES_BODY.includes(r.op) && !['PutObject', 'UploadPart'].includes(r.op);
-        const got = await receive(req, entry, small, act === 'cut' ? rule.bytes ?? 1000 : undefined);
-        r.body = got.body;
-        r.bodyText = got.text;
-        entry.body = !small && entry.req_bytes > 0;
-
-        const failure = () => new CosError(rule.status ?? 503, rule.code ?? 'SlowDown', rule.message ?? 'Injected.', {}, rule.headers ?? {});
-        const run = () => operations[r.op](r, r.op === 'GetService' || r.op === 'PutBucket' ? null : bucketOf(r));
-        switch (act) {
-        case 'blackhole':
-            return;
-        case 'status':
-            return await finish(errorReply(r, failure(), entry.request_id));
-        case 'error200':
-            return await finish({ ...errorReply(r, new CosError(200, rule.code ?? 'InternalError', 'Injected.'), entry.request_id) });
-        case 'lost':
-        case 'status_after': {
-            const reply = await run();
-            if (reply.body instanceof Body)
-                reply.body.drop();
-            if (act === 'status_after')
-                return await finish(errorReply(r, failure(), entry.request_id));
-            return req.socket.resetAndDestroy();
-        }
-        case 'late': {
-            // Keep the body beyond the end of the connection.
-            const body = r.body;
-            r.body = null;
-            if (rule.status)
-                await finish(errorReply(r, failure(), entry.request_id));
-            else
-                req.socket.resetAndDestroy();
-            await (rule.ms < 0 ? rule.gone : sleep(rule.ms ?? 500));
-            r.body = body;
-            const late = { ...entry, late: true, start_ms: Date.now(), status: 0 };
-            try {
-                late.status = (await run()).status;
-            } catch (err) {
-                late.code = err.code;
-            }
-            r.body.drop();
-            late.end_ms = Date.now();
-            return log.write(late);
-        }
-        case 'keepalive': {
+const server = engine({
+    log, faults, understand, admit, run, errorReply, failure,
+    keeps: r => isSmall(r) ? SMALL_BODY : 0,
+    headers: entry => ({ 'Server': 'tencent-cos', 'Date': new Date(now()).toUTCString(), 'x-cos-request-id': entry.request_id,
+        'x-cos-trace-id': 'dGVzdA==' }),
+    acts: {
+        error200: ({ r, rule, entry, finish }) =>
+            finish({ ...errorReply(r, new CosError(200, rule.code ?? 'InternalError', 'Injected.'), entry.request_id) }),
+        keepalive: async ({ r, rule, entry, res, done }) => {
             entry.status = 200;
             res.writeHead(200, { 'Content-Type': 'application/xml', 'Date': new Date(now()).toUTCString(), 'x-cos-request-id': entry.request_id });
             for (let waited = 0; waited < (rule.ms ?? 1000); waited += 100) {
@@ -861,104 +673,36 @@ const server = http.createServer(async (req, res) => {
             }
             let reply;
             try {
-                reply = rule.code ? errorReply(r, new CosError(200, rule.code, 'Injected.'), entry.request_id) : await run();
+                reply = rule.code ? errorReply(r, new CosError(200, rule.code, 'Injected.'), entry.request_id) : await run(r);
             } catch (err) {
                 reply = errorReply(r, err, entry.request_id);
             }
             entry.code = reply.code;
             done();
-            return res.end(reply.body);
-        }
-        }
-        const reply = await run();
-        if (act === 'wrong_etag')
+            res.end(reply.body);
+        },
+        wrong_etag: async ({ r, finish }) => {
+            const reply = await run(r);
             reply.headers = { ...reply.headers, 'ETag': quoted('0'.repeat(32)), 'x-cos-hash-crc64ecma': '1' };
-        await finish(reply, rule);
-    } catch (err) {
-        if (err instanceof ClientGone || res.destroyed)
-            return;
-        if (res.headersSent) {
-            console.error(err);
-            return req.socket.destroy();
-        }
-        await refuse(err);
-    }
+            await finish(reply);
+        },
+    },
 });
-server.requestTimeout = 0;
-server.headersTimeout = 0;
-server.keepAliveTimeout = 0; // the client ends it
 
 // ---- control
 
-const split = rest => {
-    const cut = rest.indexOf('/');
-    return cut < 0 ? [rest, ''] : [rest.slice(0, cut), rest.slice(cut + 1)];
-};
 const facts = (key, o) => ({ key: toText(key), size: o.body.size, etag: o.etag, md5: o.md5, crc64: String(o.crc64), headers: o.headers, meta: o.meta,
     storage_class: o.storageClass, sse: o.sse, modified: o.modified });
-const control = controlServer(faults, {
-    'POST /_ctl/cred': (rest, body) => {
-        const { id, ...wanted } = JSON.parse(body);
-        credentials.set(id, { ...credentials.get(id), ...wanted });
-        return { id };
-    },
-    'POST /_ctl/clock': (rest, body) => Object.assign(clock, JSON.parse(body)),
-    'POST /_ctl/set': (rest, body) => {
-        const wanted = JSON.parse(body);
-        for (const name of Object.keys(wanted))
-            if (!(name in opt))
-                throw new Error(`unknown setting ${name}`);
-        return Object.assign(opt, wanted);
-    },
-    'GET /_ctl/uploads': () => [...buckets.values()].flatMap(b => [...b.uploads].map(([id, u]) => ({
-        bucket: b.name, key: toText(u.byteKey), id, initiated: u.initiated, meta: u.meta, headers: u.headers,
-        parts: [...u.parts].map(([number, p]) => ({ number, size: p.body.size, etag: p.etag })),
-    }))),
-    'GET /_ctl/objects': (rest, body, query) => buckets.get(rest) && [...buckets.get(rest).keys]
-        .filter(k => k.startsWith(toBytes(query.get('prefix') ?? ''))).map(k => facts(k, buckets.get(rest).objects.get(k))),
-    'GET /_ctl/stat': async (rest, body, query) => {
-        const [bucket, key] = split(rest);
-        const object = buckets.get(bucket)?.objects.get(toBytes(key));
-        if (!object)
-            return undefined;
-        // Of an object made of parts nobody has the MD5 yet.
-        object.md5 ??= (await object.body.digest()).md5;
-        let value = facts(toBytes(key), object);
-        if (!query.has('field'))
-            return value;
-        for (const name of query.get('field').split('.'))
-            value = value?.[name];
-        return Buffer.from(`${value ?? ''}\n`);
-    },
-    'GET /_ctl/object': async rest => {
-        const [bucket, key] = split(rest);
-        const object = buckets.get(bucket)?.objects.get(toBytes(key));
-        if (!object)
-            return undefined;
-        const parts = [];
-        for await (const part of object.body.read())
-            parts.push(part);
-        return Buffer.concat(parts);
-    },
-    'PUT /_ctl/object': (rest, bytes, query, headers) => {
-        const [bucket, key] = split(rest);
-        const about = description({ headers: new Map(Object.entries(headers).filter(([n, v]) =>
-            !(n === 'content-type' && v === 'application/x-www-form-urlencoded'))) });
+const control = controlServer(faults, storeRoutes({
+    buckets, credentials, clock, opt, makeBucket, facts,
+    uploadFacts: u => ({ initiated: u.initiated, meta: u.meta, headers: u.headers }),
+    makeObject(bytes, query, headers) {
+        const about = description({ headers });
         const body = Body.of(bytes);
         const etag = query.has('opaque') ? `${crypto.randomBytes(16).toString('hex')}-${query.get('opaque')}` : body.md5;
-        buckets.get(bucket).put(toBytes(key), { ...about, body, etag, md5: body.md5, crc64: body.crc64, modified: now() });
-        return { etag, size: bytes.length, crc64: String(body.crc64) };
+        return [{ ...about, body, etag, md5: body.md5, crc64: body.crc64, modified: now() }, { etag, size: bytes.length, crc64: String(body.crc64) }];
     },
-    'DELETE /_ctl/object': rest => {
-        const [bucket, key] = split(rest);
-        return { deleted: buckets.get(bucket).remove(toBytes(key)) };
-    },
-    'PUT /_ctl/bucket': rest => ({ bucket: makeBucket(rest).name }),
-    'DELETE /_ctl/bucket': rest => {
-        buckets.get(rest)?.dropAll();
-        return { deleted: buckets.delete(rest) };
-    },
-});
+}));
 
 const port = await listen(server, opt.port);
 const controlPort = await listen(control, opt.control);
