@@ -14,8 +14,10 @@ void dialect_request_fini(struct dialect_request *r)
 {
     buf_fini(&r->path);
     kv_fini(&r->query);
+    buf_fini(&r->wire_query);
     kv_fini(&r->headers);
     buf_fini(&r->own);
+    buf_fini(&r->note);
     *r = (struct dialect_request){0};
 }
 
@@ -34,8 +36,8 @@ void dialect_page_fini(struct dialect_page *p)
 
 int dialect_url(const struct dialect_site *site, const struct dialect_request *r, struct buf *ret)
 {
-    int err =
-        buf_addf(ret, "%s://%s%s", site->https ? "https" : "http", site->host, buf_str(&r->path));
+    int err = buf_addf(ret, "%s://%s%s", site->https && !r->http ? "https" : "http",
+                       r->host ? r->host : site->host, buf_str(&r->path));
     for (size_t i = 0; i < r->query.n && err == 0; i++) {
         const struct kv *q = &r->query.items[i];
         err = buf_addc(ret, i == 0 ? '?' : '&');
@@ -48,6 +50,9 @@ int dialect_url(const struct dialect_site *site, const struct dialect_request *r
         if (err == 0) {
             err = url_encode(ret, q->value, strlen(q->value), false);
         }
+    }
+    if (err == 0 && r->wire_query.len > 0) {
+        err = buf_addf(ret, "%c%s", r->query.n == 0 ? '?' : '&', buf_str(&r->wire_query));
     }
     return err;
 }
@@ -393,6 +398,50 @@ bool dialect_content_range(const char *s, uint64_t *ret_first, uint64_t *ret_las
     *ret_last = last;
     *ret_total = total;
     return true;
+}
+
+int dialect_garbled(const struct dialect_answer *a, struct errinfo *reterr, const char *what)
+{
+    reterr->http_status = a->http_status;
+    return err_set(reterr, ERR_TRANSIENT, -EIO, "the answer is incomplete or malformed: %s", what);
+}
+
+/* Offset and length beyond this are checked by objstore.c, which knows what it asked for. */
+int dialect_range(const struct dialect_answer *a, const struct be_read *op, uint64_t *ret_size,
+                  struct errinfo *reterr)
+{
+    uint64_t first = 0, last = 0, size = 0;
+    if (a->http_status == 206) {
+        if (!dialect_content_range(kv_get(a->headers, "content-range"), &first, &last, &size) ||
+            first > last) {
+            return dialect_garbled(a, reterr, "Content-Range");
+        }
+        if (first != op->offset || last - first + 1 != a->body_got || a->body_got > op->len ||
+            (a->body_got < op->len && last + 1 != size)) {
+            reterr->http_status = a->http_status;
+            return err_set(reterr, ERR_INTEGRITY, -EIO,
+                           "asked for %zu bytes from %llu, and got %llu from %llu of %llu", op->len,
+                           (unsigned long long)op->offset, (unsigned long long)a->body_got,
+                           (unsigned long long)first, (unsigned long long)size);
+        }
+    } else if (op->offset == 0) {
+        size = a->body_got; /* the whole object, which is not longer than what was asked for */
+    } else {
+        reterr->http_status = a->http_status;
+        return err_set(reterr, ERR_INVALID, -EIO, "the server ignores Range");
+    }
+    *ret_size = size;
+    return 0;
+}
+
+void dialect_copy_text(char *to, size_t size, const char *from)
+{
+    snprintf(to, size, "%s", from ? from : "");
+    for (char *p = to; *p; p++) {
+        if ((unsigned char)*p < ' ' || *p == 0x7f) {
+            *p = ' ';
+        }
+    }
 }
 
 uint32_t dialect_retry_after(const char *s)

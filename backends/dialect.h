@@ -50,21 +50,26 @@ struct dialect_call {
     bool head;        /* BE_READ: only the headers are wanted */
     const struct dialect_site *src; /* BE_COPY, BE_MP_PART with a source: where it is */
     const char
-        *page[2]; /* BE_MP_PARTS, BE_MP_UPLOADS: what the page before returned; NULL at first */
+        *page[2]; /* what parse of the call before returned; NULL at first: the next page of
+                     BE_MP_PARTS and BE_MP_UPLOADS, the next step of what takes several requests */
     const size_t *chosen; /* BE_REMOVE_MANY: indexes into the operation's keys … */
     size_t n_chosen;
     struct errinfo *errs; /* … and where parse says what became of each, by the same indexes */
 };
 
 struct dialect_request {
-    const char *method;
+    const char *method;    /* NULL: nothing is to be asked; parse gets an answer of status 0 */
+    const char *host;      /* the site's memory; NULL = site->host. For services of several hosts */
+    bool http;             /* that host is spoken to in the clear, whatever site->https says */
     struct buf path;       /* encoded, begins with '/', base included */
     struct kvlist query;   /* decoded */
+    struct buf wire_query; /* encoded: sign's own, sent after the query as it is */
     struct kvlist headers; /* all that is sent, "host" too; sign adds its own */
     const void *body;      /* the operation's bytes, or own.data */
     size_t body_len;
     struct buf own;       /* a body that build wrote */
     char body_sha256[65]; /* a dialect's sign keeps it here between attempts; "" = not computed */
+    struct buf note;      /* what build tells the same dialect's sign; never sent by itself */
 };
 void dialect_request_fini(struct dialect_request *r);
 
@@ -80,7 +85,7 @@ struct dialect_answer {
 
 /* Pages that parse hands back; owned by the driver: dialect_page_fini. */
 struct dialect_page {
-    char *next[2]; /* both NULL: that was the last one */
+    char *next[2]; /* both NULL: that was the last one. Else build is asked for one more request */
     /* BE_MP_PARTS, BE_MP_UPLOADS: what this page adds; the driver collects it */
     struct be_part_id *parts;
     size_t n_parts;
@@ -125,7 +130,7 @@ struct be_dialect {
     void (*stream_free)(void *stream);
 };
 
-extern const struct be_dialect be_dialect_s3, be_dialect_cos;
+extern const struct be_dialect be_dialect_s3, be_dialect_cos, be_dialect_qiniu;
 
 /* --- shared by dialects: dialect.c
  * ----------------------------------------------------------------------------------- */
@@ -166,6 +171,13 @@ bool dialect_u64(const char *s, uint64_t *ret);
 /* "bytes a-b/total", or "bytes * /total" (without the blank; *ret_first > *ret_last then). */
 bool dialect_content_range(const char *s, uint64_t *ret_first, uint64_t *ret_last,
                            uint64_t *ret_total);
+/* Whether a 200 or 206 holds the range that was asked for. *ret_size is the whole object's. */
+int dialect_range(const struct dialect_answer *a, const struct be_read *op, uint64_t *ret_size,
+                  struct errinfo *reterr);
+/* Fails for a 2xx that makes no sense. Trying again may help: proxies cut answers short. */
+int dialect_garbled(const struct dialect_answer *a, struct errinfo *reterr, const char *what);
+/* What a server says about itself goes to logs and terminals: one line of visible characters. NULL is "". */
+void dialect_copy_text(char *to, size_t size, const char *from);
 /* Milliseconds of a Retry-After of seconds; 0 for anything else. */
 uint32_t dialect_retry_after(const char *s);
 

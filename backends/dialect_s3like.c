@@ -115,17 +115,6 @@ static bool find_code(const struct s3like_code *table, const char *code, enum er
     return false;
 }
 
-/* What a server says about itself goes to logs and terminals: one line of visible characters. */
-static void copy_text(char *to, size_t size, const char *from)
-{
-    snprintf(to, size, "%s", or_empty(from));
-    for (char *p = to; *p; p++) {
-        if ((unsigned char)*p < ' ' || *p == 0x7f) {
-            *p = ' ';
-        }
-    }
-}
-
 static enum err_class class_of_code(const struct s3like *s, const char *code, const char *message,
                                     int http_status)
 {
@@ -147,10 +136,10 @@ static void set_error(const struct s3like *s, const struct dialect_answer *a,
 {
     const char *code = or_empty(e->code), *message = or_empty(e->message);
     const char *region = e->region ? e->region : vendor_get(s, a->headers, "bucket-region");
-    copy_text(ret->code, sizeof(ret->code), code);
+    dialect_copy_text(ret->code, sizeof(ret->code), code);
     enum err_class cls = class_of_code(s, code, message, a->http_status);
     const char *id = e->request_id ? e->request_id : vendor_get(s, a->headers, "request-id");
-    copy_text(ret->request_id, sizeof(ret->request_id), id);
+    dialect_copy_text(ret->request_id, sizeof(ret->request_id), id);
     if (strcmp(code, "AuthorizationHeaderMalformed") == 0 && region) {
         err_set(ret, cls, 0, "the bucket is in region %.60s; set region = %.60s in [%s]", region,
                 region, s->site.name);
@@ -171,7 +160,7 @@ static void classify_bare(const struct s3like *s, const struct dialect_call *cal
     enum err_class cls = dialect_class_of_status(a->http_status);
     int64_t date_s = dialect_http_date(kv_get(a->headers, "date")) / 1000000000;
     int64_t off = date_s > 0 ? date_s - a->signed_s : 0;
-    copy_text(ret->request_id, sizeof(ret->request_id), vendor_get(s, a->headers, "request-id"));
+    dialect_copy_text(ret->request_id, sizeof(ret->request_id), vendor_get(s, a->headers, "request-id"));
     if (a->http_status >= 300 && a->http_status < 400 && a->http_status != 304) {
         err_set(ret, cls, 0, "the server redirects%s%.100s; set region or endPoint in [%s]",
                 region ? " to region " : "", or_empty(region), s->site.name);
@@ -203,13 +192,6 @@ void s3like_classify(const struct dialect_site *site, const struct dialect_call 
     s3xml_error_fini(&e);
 }
 
-/* A 2xx that makes no sense. Trying again may help: proxies cut answers short. */
-static int garbled(const struct dialect_answer *a, struct errinfo *reterr, const char *what)
-{
-    reterr->http_status = a->http_status;
-    return err_set(reterr, ERR_TRANSIENT, -EIO, "the answer is incomplete or malformed: %s", what);
-}
-
 static int reported(const struct s3like *s, const struct dialect_answer *a,
                     const struct s3xml_error *e, struct errinfo *reterr)
 {
@@ -224,7 +206,7 @@ static int not_expected(const struct s3like *s, const struct dialect_answer *a, 
 {
     struct s3xml_error e = {0};
     int err = s3xml_error(a->body, a->body_len, &e) ? reported(s, a, &e, reterr)
-                                                    : garbled(a, reterr, what);
+                                                    : dialect_garbled(a, reterr, what);
     s3xml_error_fini(&e);
     return err;
 }
@@ -248,7 +230,7 @@ static int object_of(const struct s3like *s, const struct dialect_answer *a, str
     const char *etag = kv_get(h, "etag"), *class = vendor_get(s, h, "storage-class");
     const char *version = vendor_get(s, h, "version-id");
     if (etag && !dialect_etag(etag, o->etag)) {
-        return garbled(a, reterr, "etag");
+        return dialect_garbled(a, reterr, "etag");
     }
     o->etag_is_md5 = etag_is_md5(s, h, o->etag);
     o->mtime_ns = dialect_http_date(kv_get(h, "last-modified"));
@@ -304,10 +286,10 @@ static int parse_stat(const struct s3like *s, const struct dialect_answer *a, bo
     struct be_object o = {0};
     int err = object_of(s, a, &o, reterr);
     if (err == 0 && !dialect_u64(kv_get(a->headers, "content-length"), &o.size)) {
-        err = garbled(a, reterr, "no Content-Length");
+        err = dialect_garbled(a, reterr, "no Content-Length");
     }
     if (err == 0 && etag_needed && o.etag[0] == '\0') {
-        err = garbled(a, reterr, "no etag");
+        err = dialect_garbled(a, reterr, "no etag");
     }
     if (err == 0) {
         *object = o;
@@ -316,40 +298,20 @@ static int parse_stat(const struct s3like *s, const struct dialect_answer *a, bo
     return err;
 }
 
-/* Offset and length are checked by objstore.c, which knows what it asked for. Here: the whole size.
- */
 static int parse_read(const struct s3like *s, const struct dialect_answer *a, struct be_read *op,
                       struct errinfo *reterr)
 {
     struct be_object o = {0};
-    uint64_t first = 0, last = 0;
     int err = object_of(s, a, &o, reterr);
-    if (err < 0) {
-        return err;
+    if (err == 0) {
+        err = dialect_range(a, op, &o.size, reterr);
     }
-    if (a->http_status == 206) {
-        if (!dialect_content_range(kv_get(a->headers, "content-range"), &first, &last, &o.size) ||
-            first > last) {
-            return garbled(a, reterr, "Content-Range");
-        }
-        if (first != op->offset || last - first + 1 != a->body_got || a->body_got > op->len ||
-            (a->body_got < op->len && last + 1 != o.size)) {
-            reterr->http_status = a->http_status;
-            return err_set(reterr, ERR_INTEGRITY, -EIO,
-                           "asked for %zu bytes from %llu, and got %llu from %llu of %llu", op->len,
-                           (unsigned long long)op->offset, (unsigned long long)a->body_got,
-                           (unsigned long long)first, (unsigned long long)o.size);
-        }
-    } else if (op->offset == 0) {
-        o.size = a->body_got; /* the whole object, which is not longer than what was asked for */
-    } else {
-        reterr->http_status = a->http_status;
-        return err_set(reterr, ERR_INVALID, -EIO, "the server ignores Range");
+    if (err == 0) {
+        op->object = o;
+        op->got = (size_t)a->body_got;
+        meta_of(s, a->headers, &op->meta);
     }
-    op->object = o;
-    op->got = (size_t)a->body_got;
-    meta_of(s, a->headers, &op->meta);
-    return 0;
+    return err;
 }
 
 static int parse_list(const struct s3like *s, const struct dialect_answer *a, struct be_list *op,
@@ -364,7 +326,7 @@ static int parse_list(const struct s3like *s, const struct dialect_answer *a, st
     } else if (err == -EREMOTEIO) {
         err = reported(s, a, &e, reterr);
     } else {
-        err = garbled(a, reterr, "list");
+        err = dialect_garbled(a, reterr, "list");
     }
     s3xml_error_fini(&e);
     return err;
@@ -385,9 +347,9 @@ static int parse_result(const struct s3like *s, const struct dialect_answer *a, 
         err = object_of(s, a, &o, reterr);
         o.etag[0] = '\0';
         if (err == 0 && f[0].value && !dialect_etag(f[0].value, o.etag)) {
-            err = garbled(a, reterr, "etag");
+            err = dialect_garbled(a, reterr, "etag");
         } else if (err == 0 && etag_needed && o.etag[0] == '\0') {
-            err = garbled(a, reterr, "no etag");
+            err = dialect_garbled(a, reterr, "no etag");
         }
     }
     if (err == 0) {
@@ -430,7 +392,7 @@ static int parse_bytes(const struct s3like *s, const struct dialect_answer *a, b
         s3xml_error_fini(&e);
     }
     if (err == 0 && etag_needed && o.etag[0] == '\0') {
-        err = garbled(a, reterr, "no etag");
+        err = dialect_garbled(a, reterr, "no etag");
     }
     if (err == 0) {
         o.size = size;
@@ -461,7 +423,7 @@ static int one_failed(void *ctx, const char *key, const char *code, const char *
                 return 0; /* what is not there is removed */
             }
             e->http_status = 200;
-            copy_text(e->code, sizeof(e->code), code);
+            dialect_copy_text(e->code, sizeof(e->code), code);
             err_set(e, cls, 0, "%s", message);
             return 0;
         }

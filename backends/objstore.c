@@ -191,6 +191,14 @@ static bool is_mutation(enum be_kind kind)
     }
 }
 
+/* Some calls of a mutation only look. */
+static bool may_change(const struct run *r)
+{
+    const char *method = r->req.method;
+    return is_mutation(r->call.kind) && method && strcmp(method, "GET") != 0 &&
+           strcmp(method, "HEAD") != 0;
+}
+
 /* Whether doing the call twice is the same as once. */
 static bool is_repeatable(const struct dialect_call *call)
 {
@@ -247,7 +255,7 @@ static void prepare_http(struct run *r)
     h->done = on_http_done;
     h->owner = r;
     h->answer_max = r->call.kind == BE_MP_PARTS || r->call.kind == BE_MP_UPLOADS ||
-                            r->call.kind == BE_REMOVE_MANY
+                            r->call.kind == BE_REMOVE_MANY || r->call.kind == BE_LIST
                         ? ANSWER_MAX_ROWS
                         : 0;
     if (is_slow(&r->call)) {
@@ -273,20 +281,31 @@ static int prepare(struct run *r, struct errinfo *err)
     int rc = 0;
     if (!r->built) {
         rc = s->d->build(r->site, &r->call, &r->req, err);
-        buf_clear(&r->url);
-        if (rc == 0 && dialect_url(r->site, &r->req, &r->url) < 0) {
-            rc = err_set(err, ERR_LOCAL, -ENOMEM, "request: no memory");
-        }
         r->built = rc == 0;
     }
-    if (rc == 0) {
+    if (rc == 0 && r->req.method) {
         mutex_lock(&s->lock);
         r->offset_s = s->offset_s;
         mutex_unlock(&s->lock);
         r->signed_s = time_wall_ns() / 1000000000 + r->offset_s;
         rc = s->d->sign(r->site, &r->req, r->signed_s, err);
+        buf_clear(&r->url); /* a signature may be part of it */
+        if (rc == 0 && dialect_url(r->site, &r->req, &r->url) < 0) {
+            rc = err_set(err, ERR_LOCAL, -ENOMEM, "request: no memory");
+        }
     }
     return rc;
+}
+
+static int take_answer(struct run *r, const struct dialect_answer *a, struct errinfo *err);
+static void run_advance(struct run *r);
+
+/* What needs no request: the dialect knows the answer. */
+static int answer_itself(struct run *r, struct errinfo *err)
+{
+    static const struct kvlist no_headers;
+    const struct dialect_answer a = {.headers = &no_headers, .body = "", .signed_s = r->signed_s};
+    return take_answer(r, &a, err);
 }
 
 void run_attempt(struct work *w)
@@ -300,7 +319,13 @@ void run_attempt(struct work *w)
     } else {
         rc = prepare(r, &err);
     }
-    if (rc == 0) {
+    if (rc == 0 && !r->req.method) {
+        rc = answer_itself(r, &err);
+        if (rc == 0) {
+            run_advance(r);
+            return;
+        }
+    } else if (rc == 0) {
         prepare_http(r);
         mutex_lock(&s->lock);
         if (!r->canceled) {
@@ -321,7 +346,7 @@ void run_attempt(struct work *w)
         err_fold(&r->fold, &err);
         err = r->fold;
     }
-    err.outcome_unknown = r->unknown;
+    err.outcome_unknown = r->unknown || r->changed;
     run_fail(r, &err, rc);
 }
 
@@ -544,7 +569,9 @@ static void run_advance(struct run *r)
         run_looked_at_upload(r, ERR_NONE);
         return;
     }
+    r->op->stray = r->op->stray || (may_change(r) && (r->unknown || r->http.resent));
     if (r->page[0]) {
+        r->changed = r->changed || may_change(r);
         run_call_reset(r);
         r->call.page[0] = r->page[0];
         r->call.page[1] = r->page[1];
@@ -561,7 +588,6 @@ static void run_advance(struct run *r)
         o->n_uploads = r->n_uploads;
         r->n_uploads = 0;
     }
-    r->op->stray = is_mutation(r->call.kind) && (r->unknown || r->http.resent);
     run_finish(r, 0);
 }
 
@@ -638,7 +664,7 @@ static void run_failed(struct run *r, struct errinfo *err, int rc)
         run_again_after(r, wait_ms);
         return;
     }
-    r->fold.outcome_unknown = r->unknown;
+    r->fold.outcome_unknown = r->unknown || r->changed;
     if (r->look == LOOK_UPLOAD) {
         run_looked_at_upload(r, err->cls);
         return;
@@ -668,24 +694,28 @@ static void answer_of(struct run *r, struct dialect_answer *a)
     };
 }
 
-/* A whole answer with a 2xx. */
-static int on_success(struct run *r, struct errinfo *err)
+static int take_answer(struct run *r, const struct dialect_answer *a, struct errinfo *err)
 {
-    struct objstore *s = r->s;
-    struct dialect_answer a;
     struct dialect_page page = {0};
-    answer_of(r, &a);
-    int rc = s->d->parse(r->site, &r->call, &a, &page, err);
+    int rc = r->s->d->parse(r->site, &r->call, a, &page, err);
     if (rc == 0 && r->call.kind == BE_READ) {
         rc = check_read(r, err);
     }
     if (rc == 0) {
         rc = take_page(r, &page, err);
     } else if (err->cls == ERR_TRANSIENT || err->cls == ERR_INTEGRITY) {
-        err->outcome_unknown = is_mutation(r->call.kind);
+        err->outcome_unknown = may_change(r);
     }
     dialect_page_fini(&page);
     return rc;
+}
+
+/* A whole answer with a 2xx. */
+static int on_success(struct run *r, struct errinfo *err)
+{
+    struct dialect_answer a;
+    answer_of(r, &a);
+    return take_answer(r, &a, err);
 }
 
 /* Any other status. 0 when it is a success after all. */
@@ -701,7 +731,7 @@ static int on_refusal(struct run *r, struct errinfo *err)
         return 0; /* what is not there is removed */
     }
     if (a.http_status >= 500 && err->cls == ERR_TRANSIENT) {
-        err->outcome_unknown = is_mutation(r->call.kind); /* it may have failed after doing it */
+        err->outcome_unknown = may_change(r); /* it may have failed after doing it */
     }
     return err_to_errno(err);
 }
@@ -752,6 +782,6 @@ static void on_http_done(struct http_req *h)
         run_advance(r);
         return;
     }
-    err.outcome_unknown = (err.outcome_unknown || h->resent) && is_mutation(r->call.kind);
+    err.outcome_unknown = (err.outcome_unknown || h->resent) && may_change(r);
     run_failed(r, &err, rc);
 }

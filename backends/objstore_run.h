@@ -28,6 +28,7 @@ struct run {
     unsigned tries;   /* of this call */
     unsigned skews;   /* of this operation */
     bool unknown;     /* an earlier attempt of this call may have worked */
+    bool changed;     /* an earlier call of this operation did */
     int64_t offset_s; /* this attempt is signed with */
     int64_t signed_s;
     struct errinfo fold; /* this call's attempts so far */
