@@ -26,6 +26,7 @@ static const struct be_ops *const registry[] = {
     &be_cos_ops,
     &be_local_ops,
     &be_memory_ops,
+    &be_qiniu_ops,
     &be_s3_ops,
 };
 

@@ -46,6 +46,7 @@ enum be_cap {
     BE_CAP_REAL_DIRS = 1 << 10,  /* "dir/" is a directory with attributes of its own, made with its first child */
     BE_CAP_MP_ETAG_MD5S = 1 << 9, /* the commit's etag is "md5(part md5s)-N" */
     BE_CAP_MP_META_LATE = 1 << 11, /* an object made of parts gets its metadata at the commit, not when it is begun */
+    BE_CAP_MP_UNLISTED = 1 << 12, /* nobody can list unfinished uploads: mp_uploads finds none; they expire by themselves */
 };
 
 /* 0 = no limit. */

@@ -3,7 +3,8 @@
 
 #include "backend.h"
 
-extern const struct be_ops be_local_ops, be_memory_ops, be_s3_ops, be_cos_ops;
+extern const struct be_ops be_local_ops, be_memory_ops, be_s3_ops, be_cos_ops,
+    be_qiniu_ops;
 
 /* Fills the common part of a driver's struct after its open, and checks what describe() says. A
  * driver opened by be_open does not call it; a wrapper that makes itself does. */

@@ -321,5 +321,12 @@ static int open_cos(struct be **ret_be, const struct conf_remote *conf, const st
     return objstore_open(&be_dialect_cos, ret_be, conf, env, reterr);
 }
 
+static int open_qiniu(struct be **ret_be, const struct conf_remote *conf, const struct be_env *env,
+                      struct errinfo *reterr)
+{
+    return objstore_open(&be_dialect_qiniu, ret_be, conf, env, reterr);
+}
+
 const struct be_ops be_s3_ops = OBJSTORE_OPS("s3", open_s3);
 const struct be_ops be_cos_ops = OBJSTORE_OPS("cos", open_cos);
+const struct be_ops be_qiniu_ops = OBJSTORE_OPS("qiniu", open_qiniu);

@@ -186,7 +186,7 @@ int wire_call(struct wire *w, const json_t *msg, json_t **ret_answer, struct err
 #define STRINGS(X)                                                                                 \
     X(name)                                                                                        \
     X(provider) X(bucket) X(region) X(prefix) X(endpoint) X(path) X(access_key_id) X(connect_to)   \
-        X(proxy_host) X(storage_class) X(encryption) X(signature)
+        X(domain) X(proxy_host) X(storage_class) X(encryption) X(signature)
 #define SECRETS(X) X(access_key_secret) X(security_token)
 #define BOOLS(X) X(https) X(path_style)
 #define NUMBERS(X)                                                                                 \
@@ -196,7 +196,7 @@ int wire_call(struct wire *w, const json_t *msg, json_t **ret_answer, struct err
             X(limits.max_part) X(limits.min_part)
 
 /* A field added to conf.h must be added above. */
-_Static_assert(sizeof(void *) != 8 || sizeof(struct conf_remote) == 232,
+_Static_assert(sizeof(void *) != 8 || sizeof(struct conf_remote) == 240,
                "conf_remote changed: see above");
 
 /* Strings of the configuration are bytes; JSON wants UTF-8. */

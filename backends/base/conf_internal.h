@@ -42,8 +42,9 @@ enum {
     P_S3 = 2,
     P_COS = 4,
     P_MEMORY = 8,
-    P_CLOUD = P_S3 | P_COS | P_MEMORY,
-    P_ALL = 15
+    P_QINIU = 16,
+    P_CLOUD = P_S3 | P_COS | P_MEMORY | P_QINIU,
+    P_ALL = 31
 };
 
 extern const struct provider {
@@ -68,6 +69,8 @@ enum key {
     KEY_HTTPS,
     KEY_PATH_STYLE,
     KEY_CONNECT_TO,
+    KEY_DOMAIN,
+    KEY_DOMAIN_PRIVATE,
     KEY_PROXY_HOST,
     KEY_PROXY_PORT,
     KEY_STORAGE_CLASS,

@@ -35,6 +35,11 @@ const struct provider conf_providers[] = {
      {{"COS_SECRET_ID", "TENCENTCLOUD_SECRET_ID"},
       {"COS_SECRET_KEY", "TENCENTCLOUD_SECRET_KEY"},
       {"COS_TOKEN", "TENCENTCLOUD_TOKEN"}}},
+    {"qiniu",
+     P_QINIU,
+     true,
+     "qiniu",
+     {{"QINIU_ACCESS_KEY", NULL}, {"QINIU_SECRET_KEY", NULL}, {NULL}}},
     {"memory", P_MEMORY, false, "memory", {{NULL}}},
 };
 
@@ -61,14 +66,16 @@ static const struct keydef {
     [KEY_ID] = {"accessKeyId", {"secretId"}, K_STR, P_CLOUD, AT(access_key_id), 0, 0},
     [KEY_SECRET] =
         {"accessKeySecret", {"secretKey"}, K_SECRET, P_CLOUD, AT(access_key_secret), 0, 0},
-    [KEY_TOKEN] = {"securityToken", {"token"}, K_SECRET, P_CLOUD, AT(security_token), 0, 0},
+    [KEY_TOKEN] = {"securityToken", {"token"}, K_SECRET, P_CLOUD & ~P_QINIU, AT(security_token), 0, 0},
     [KEY_HTTPS] = {"https", {NULL}, K_BOOL, P_CLOUD, AT(https), 0, 0},
-    [KEY_PATH_STYLE] = {"pathStyle", {NULL}, K_BOOL, P_CLOUD, AT(path_style), 0, 0},
+    [KEY_PATH_STYLE] = {"pathStyle", {NULL}, K_BOOL, P_CLOUD & ~P_QINIU, AT(path_style), 0, 0},
     [KEY_CONNECT_TO] = {"connectTo", {NULL}, K_STR, P_CLOUD, AT(connect_to), 0, 0},
+    [KEY_DOMAIN] = {"domain", {NULL}, K_STR, P_QINIU, AT(domain), 0, 0},
+    [KEY_DOMAIN_PRIVATE] = {"domainPrivate", {NULL}, K_OPTION, P_QINIU, AT(defaults), 0, 0},
     [KEY_PROXY_HOST] = {"proxyHost", {NULL}, K_STR, P_CLOUD, AT(proxy_host), 0, 0},
     [KEY_PROXY_PORT] = {"proxyPort", {NULL}, K_UINT, P_CLOUD, AT(proxy_port), 1, 65535},
     [KEY_STORAGE_CLASS] = {"storageClass", {NULL}, K_STR, P_CLOUD, AT(storage_class), 0, 0},
-    [KEY_ENCRYPTION] = {"encryptionType", {NULL}, K_STR, P_CLOUD, AT(encryption), 0, 0},
+    [KEY_ENCRYPTION] = {"encryptionType", {NULL}, K_STR, P_CLOUD & ~P_QINIU, AT(encryption), 0, 0},
     [KEY_SMALL_THRESHOLD] =
         {"smallFileThreshold", {NULL}, K_SIZE, P_ALL, AT(small_file_threshold), 1, 5 * GIB},
     [KEY_SMALL_SLOTS] = {"smallFileExecutorNum", {NULL}, K_UINT, P_ALL, AT(small_slots), 1, 1024},
@@ -522,6 +529,21 @@ static void check_endpoint(struct loader *l, const struct raw *raw, struct conf_
     }
 }
 
+/* Where a store reads through another host than it writes to. */
+static void check_domain(struct loader *l, const struct raw *raw, const struct conf_remote *r)
+{
+    const char *host = r->domain;
+    bool port;
+    host += strncasecmp(host, "http://", 7) == 0    ? 7
+            : strncasecmp(host, "https://", 8) == 0 ? 8
+                                                    : 0;
+    if (r->domain[0] == '\0' && r->endpoint[0] == '\0') {
+        FAULT(KEY_DOMAIN, "missing; add domain = HOST, one that is bound to the bucket: reads go there");
+    } else if (r->domain[0] != '\0' && !is_host(host, strlen(host), &port)) {
+        FAULT(KEY_DOMAIN, "neither a host nor http://host; correct it");
+    }
+}
+
 static void check_prefix(struct loader *l, const struct raw *raw, struct conf_remote *r)
 {
     size_t len = strlen(r->prefix);
@@ -724,7 +746,7 @@ static const struct provider *find_provider(const char *name)
 }
 
 /* memory is for tests: works, but is not offered. */
-#define KNOWN_PROVIDERS "local, s3, cos"
+#define KNOWN_PROVIDERS "local, s3, cos, qiniu"
 
 static void check_remote(struct loader *l, const struct raw *raw, const struct provider *p,
                          struct conf_remote *r)
@@ -745,13 +767,18 @@ static void check_remote(struct loader *l, const struct raw *raw, const struct p
         check_bucket(l, raw, p, r);
         if (r->region[0] == '\0' && r->endpoint[0] == '\0') {
             FAULT(KEY_REGION, "missing; add region = %s, or endPoint",
-                  p->bit == P_COS ? "ap-guangzhou or its like" : "us-east-1 or its like");
+                  p->bit == P_COS     ? "ap-guangzhou or its like"
+                  : p->bit == P_QINIU ? "z0 or its like"
+                                      : "us-east-1 or its like");
         } else if (!only(r->region, "-_.")) {
             FAULT(KEY_REGION, "\"%.80s\" is no region; letters, digits and '-' only", r->region);
         }
         find_credentials(l, raw, p, r);
     }
     bool port = false;
+    if (p->bit == P_QINIU) {
+        check_domain(l, raw, r);
+    }
     if (r->connect_to[0] != '\0' &&
         (!is_host(r->connect_to, strlen(r->connect_to), &port) || !port)) {
         FAULT(KEY_CONNECT_TO, "\"%.80s\" is not host:port; correct it", r->connect_to);
