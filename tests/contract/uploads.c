@@ -105,6 +105,7 @@ static void out_of_order(void **state)
 
     expect_absent(t, key);
     struct be_commit c = {.op = {.key = key}, .upload_id = id, .parts = ids, .n_parts = 3};
+    c.meta = has_cap(t, BE_CAP_MP_META_LATE) ? &meta : NULL;
     if (BE_SYNC(t->be, be_mp_commit, &c) != 0) {
         fail_msg("commit: %s", c.op.err.message);
     }
@@ -255,6 +256,14 @@ static void unfinished_uploads(void **state)
     require_cap(t, BE_CAP_MULTIPART, "upload in parts");
     const char *a = key_of(t, "up/a"), *ab = key_of(t, "up/ab"), *below = key_of(t, "up/a/b");
     assert_int_equal(count_uploads(t, a, NULL, NULL), 0);
+    if (has_cap(t, BE_CAP_MP_UNLISTED)) {
+        char *unseen = begin(t, a, NULL);
+        assert_int_equal(count_uploads(t, a, NULL, NULL), 0);
+        assert_int_equal(count_uploads(t, NULL, key_of(t, "up/"), NULL), 0);
+        abort_upload(t, a, unseen);
+        free(unseen); /* a skipped test cleans nothing up */
+        skip_because(t, "cannot list unfinished uploads");
+    }
     CLEANUP(mem_freep) char *id1 = begin(t, a, NULL);
     CLEANUP(mem_freep) char *id2 = begin(t, a, NULL);
     CLEANUP(mem_freep) char *id3 = begin(t, ab, NULL);

@@ -215,6 +215,12 @@ start_cos() {
     text=$("$SERVERS_DIR/service" cos start "$T/cos" 0 "$@") || die "the COS server does not start"
     eval "$text"
 }
+# start_qiniu [option …]: sets QINIU_PORT QINIU_BUCKET QINIU_LOG and the rest.
+start_qiniu() {
+    local text
+    text=$("$SERVERS_DIR/service" qiniu start "$T/qiniu" 0 "$@") || die "the Qiniu server does not start"
+    eval "$text"
+}
 stop_cos() { "$SERVERS_DIR/service" cos stop "$T/cos"; }
 
 # need_rgw: sets RGW_… to the gateway which runs for all tests, or to one of our own.
@@ -246,6 +252,7 @@ start_proxy() {
 # cos_ctl METHOD WHAT [body or @file], proxy_ctl likewise: see the servers' heads for what there is.
 cos_ctl() { _ctl "$COS_CONTROL" "$@"; }
 proxy_ctl() { _ctl "$PROXY_CONTROL" "$@"; }
+qiniu_ctl() { _ctl "$QINIU_CONTROL" "$@"; }
 _ctl() {
     local port=$1 method=$2 what=$3
     shift 3
@@ -254,6 +261,7 @@ _ctl() {
 
 # cos_fault JSON, proxy_fault JSON: one rule, e.g. '{"op":"UploadPart","action":"status","status":503,"count":3}'
 cos_fault() { cos_ctl POST fault "$1" >/dev/null || die "bad fault: $1"; }
+qiniu_fault() { qiniu_ctl POST fault "$1" >/dev/null || die "bad fault: $1"; }
 proxy_fault() { proxy_ctl POST fault "$1" >/dev/null || die "bad fault: $1"; }
 
 urlencode() {
@@ -275,10 +283,15 @@ cos_cat() { cos_ctl GET "object/$COS_BUCKET/$(urlencode "$1")"; }
 cos_rm() { cos_ctl DELETE "object/$COS_BUCKET/$(urlencode "$1")" >/dev/null; }
 cos_stat() { cos_ctl GET "stat/$COS_BUCKET/$(urlencode "$1")?field=$2"; }
 cos_has() { cos_stat "$1" key >/dev/null 2>&1; }
-cos_keys() {
-    cos_ctl GET "objects/$COS_BUCKET?prefix=$(urlencode "${1:-}")" | python3 -c 'import json, sys
+cos_keys() { cos_ctl GET "objects/$COS_BUCKET?prefix=$(urlencode "${1:-}")" | _keys; }
+_keys() {
+    python3 -c 'import json, sys
 for o in json.load(sys.stdin): print(o["key"])'
 }
+# The same in $QINIU_BUCKET.
+qiniu_put() { qiniu_ctl PUT "object/$QINIU_BUCKET/$(urlencode "$1")${3:+?$3}" "@$2" >/dev/null; }
+qiniu_stat() { qiniu_ctl GET "stat/$QINIU_BUCKET/$(urlencode "$1")?field=$2"; }
+qiniu_keys() { qiniu_ctl GET "objects/$QINIU_BUCKET?prefix=$(urlencode "${1:-}")" | _keys; }
 
 # s3 METHOD /BUCKET/KEY [curl option …]: one signed request to the gateway; the path is percent-encoded already.
 s3() {
@@ -313,12 +326,18 @@ write_conf() {
     } >>"$CONF"
 }
 
-# conf_cos SECTION [key=value …]; conf_s3, conf_s3fast SECTION BUCKET […]; conf_local SECTION PATH […]. A later key overrides.
+# conf_cos, conf_qiniu SECTION [key=value …]; conf_s3, conf_s3fast SECTION BUCKET […]; conf_local SECTION PATH […]. A later key overrides.
 conf_cos() {
     local name=$1
     shift
     _conf_merged "$name" provider=cos "bucket=$COS_BUCKET" "region=$COS_REGION" "accessKeyId=$COS_SECRET_ID" \
         "accessKeySecret=$COS_SECRET_KEY" https=off "connectTo=127.0.0.1:$COS_PORT" "$@"
+}
+conf_qiniu() {
+    local name=$1
+    shift
+    _conf_merged "$name" provider=qiniu "bucket=$QINIU_BUCKET" "region=$QINIU_REGION" "domain=$QINIU_DOMAIN" "accessKeyId=$QINIU_AK" \
+        "accessKeySecret=$QINIU_SK" https=off "connectTo=127.0.0.1:$QINIU_PORT" "$@"
 }
 conf_s3() {
     local name=$1 bucket=$2
