@@ -91,7 +91,7 @@ static void check_remotes(const struct conf *c)
         ENSURE(!conf_section_fault(r->name) && conf_find(c, r->name) == r &&
                conf_remote_same(r, r));
         ENSURE(n == 0 || (r->prefix[0] != '/' && r->prefix[n - 1] == '/'));
-        bool cloud = strcmp(r->provider, "s3") == 0 || strcmp(r->provider, "cos") == 0;
+        bool cloud = strcmp(r->provider, "local") != 0 && strcmp(r->provider, "memory") != 0;
         ENSURE(!cloud ||
                (r->bucket[0] != '\0' && r->access_key_id[0] != '\0' && r->access_key_secret));
         ENSURE(!cloud ||
