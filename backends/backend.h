@@ -51,6 +51,7 @@ enum be_cap {
                                    * vanish by themselves: abort only says that nobody wants them */
     BE_CAP_BARE_DIRS = 1 << 17,   /* with real directories: they have neither content nor attributes, and no object beside them
                                    * has their name (ERR_INVALID for whatever comes later) */
+    BE_CAP_MP_UNLISTED = 1 << 18, /* nobody can list unfinished uploads: mp_uploads finds none; they expire by themselves */
 };
 
 /* 0 = no limit. */

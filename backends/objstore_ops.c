@@ -343,6 +343,12 @@ static int open_cos(struct be **ret_be, const struct conf_remote *conf, const st
     return objstore_open(&be_dialect_cos, ret_be, conf, env, reterr);
 }
 
+static int open_qiniu(struct be **ret_be, const struct conf_remote *conf, const struct be_env *env,
+                      struct errinfo *reterr)
+{
+    return objstore_open(&be_dialect_qiniu, ret_be, conf, env, reterr);
+}
+
 static int open_oss(struct be **ret_be, const struct conf_remote *conf, const struct be_env *env,
                     struct errinfo *reterr)
 {
@@ -374,3 +380,4 @@ const struct be_ops be_oss_ops = OBJSTORE_OPS("oss", open_oss);
 const struct be_ops be_ks3_ops = OBJSTORE_OPS("ks3", open_ks3);
 const struct be_ops be_azure_ops = OBJSTORE_OPS("azure", open_azure);
 const struct be_ops be_upyun_ops = OBJSTORE_OPS("upyun", open_upyun);
+const struct be_ops be_qiniu_ops = OBJSTORE_OPS("qiniu", open_qiniu);

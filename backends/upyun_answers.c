@@ -74,15 +74,15 @@ static bool is_about_upload(enum be_kind kind)
     return kind == BE_MP_PART || kind == BE_MP_COMMIT || kind == BE_MP_ABORT || kind == BE_MP_PARTS;
 }
 
-static void set_error(const struct dialect_call *call, const json_t *doc, struct errinfo *ret)
+static void set_error(const struct dialect_call *call, const struct js *doc, struct errinfo *ret)
 {
-    const char *message = json_text(doc, "msg");
+    const char *message = js_text(doc, "msg");
     char text[160];
     uint64_t number = 0;
-    (void)json_u64(doc, "code", &number);
+    (void)js_digits(doc, "code", &number);
     dialect_text(text, sizeof(text),
                       message && message[0] != '\0' ? message : "no reason given");
-    dialect_text(ret->request_id, sizeof(ret->request_id), json_text(doc, "id"));
+    dialect_text(ret->request_id, sizeof(ret->request_id), js_text(doc, "id"));
     snprintf(ret->code, sizeof(ret->code), "%llu", (unsigned long long)number);
     enum err_class cls = dialect_class_of_status(ret->http_status);
     for (size_t i = 0; i < ARRAY_LEN(codes); i++) {
@@ -106,11 +106,11 @@ void upyun_classify(const struct dialect_site *site, const struct dialect_call *
                     const struct dialect_answer *a, struct errinfo *ret)
 {
     (void)site;
-    CLEANUP(json_freep) json_t *doc = json_answer(a->body, a->body_len);
+    CLEANUP(js_freep) struct js *doc = js_read(a->body, a->body_len);
     ret->http_status = a->http_status;
     ret->retry_after_ms = dialect_retry_after(kv_get(a->headers, "retry-after"));
     dialect_text(ret->request_id, sizeof(ret->request_id), kv_get(a->headers, "x-request-id"));
-    if (json_is_object(doc)) {
+    if (js_is_object(doc)) {
         set_error(call, doc, ret);
     } else {
         int64_t date_s = dialect_http_date(kv_get(a->headers, "date")) / SECOND_NS;
@@ -287,41 +287,41 @@ static int parse_begin(const struct dialect_answer *a, struct be_mp *op, struct 
     return 0;
 }
 
-static int64_t seconds_of(const json_t *o, const char *name)
+static int64_t seconds_of(const struct js *o, const char *name)
 {
     uint64_t v = 0;
-    if (!json_u64(o, name, &v) || v > INT64_MAX / SECOND_NS) {
+    if (!js_digits(o, name, &v) || v > INT64_MAX / SECOND_NS) {
         return 0;
     }
     return (int64_t)v * SECOND_NS;
 }
 
-static bool etag_of(const json_t *o, char ret[BE_ETAG_MAX])
+static bool etag_of(const struct js *o, char ret[BE_ETAG_MAX])
 {
-    const char *etag = json_text(o, "etag");
+    const char *etag = js_text(o, "etag");
     return dialect_etag(etag ? etag : "", ret);
 }
 
 static int parse_list(const struct dialect_answer *a, struct be_list *op, struct dialect_page *page,
                       struct errinfo *reterr)
 {
-    CLEANUP(json_freep) json_t *doc = json_answer(a->body, a->body_len);
-    json_t *files = json_object_get(doc, "files"), *f;
-    const char *iter = json_text(doc, "iter");
+    CLEANUP(js_freep) struct js *doc = js_read(a->body, a->body_len);
+    const struct js *files = js_get(doc, "files");
+    const char *iter = js_text(doc, "iter");
     size_t i, n = 0;
     op->server_date_ns = dialect_http_date(kv_get(a->headers, "date"));
     if (a->body_len == 0) {
         return 0; /* [u] an empty directory */
     }
-    if (!json_is_array(files)) {
+    if (!js_is_array(files)) {
         return dialect_garbled(a, reterr, "list");
     }
-    struct be_entry *entries = mem_zalloc((json_array_size(files) + 1) * sizeof(*entries));
-    json_array_foreach(files, i, f)
-    {
-        const char *name = json_text(f, "name"), *type = json_text(f, "type");
+    struct be_entry *entries = mem_zalloc((js_count(files) + 1) * sizeof(*entries));
+    for (i = 0; i < js_count(files); i++) {
+        const struct js *f = js_at(files, i);
+        const char *name = js_text(f, "name"), *type = js_text(f, "type");
         struct be_entry e = {.is_prefix = type && strcmp(type, "folder") == 0};
-        bool sized = e.is_prefix || json_u64(f, "length", &e.object.size);
+        bool sized = e.is_prefix || js_digits(f, "length", &e.object.size);
         if (!name || !sized || !etag_of(f, e.object.etag)) {
             op->entries = entries;
             op->n_entries = n;
@@ -350,18 +350,18 @@ static int parse_list(const struct dialect_answer *a, struct be_list *op, struct
 static int parse_parts(const struct dialect_answer *a, struct dialect_page *page,
                        struct errinfo *reterr)
 {
-    CLEANUP(json_freep) json_t *doc = json_answer(a->body, a->body_len);
-    json_t *parts = json_object_get(doc, "parts"), *p;
+    CLEANUP(js_freep) struct js *doc = js_read(a->body, a->body_len);
+    const struct js *parts = js_get(doc, "parts");
     size_t i;
-    if (!json_is_array(parts) && !json_is_null(parts)) {
+    if (!js_is_array(parts) && !js_is_null(parts)) {
         return dialect_garbled(a, reterr, "list of parts");
     }
-    page->parts = mem_zalloc((json_array_size(parts) + 1) * sizeof(*page->parts));
+    page->parts = mem_zalloc((js_count(parts) + 1) * sizeof(*page->parts));
     uint64_t id = 0;
-    json_array_foreach(parts, i, p)
-    {
+    for (i = 0; i < js_count(parts); i++) {
+        const struct js *p = js_at(parts, i);
         struct be_part_id *to = &page->parts[page->n_parts];
-        if (!json_u64(p, "id", &id) || id >= UINT32_MAX || !json_u64(p, "size", &to->size) ||
+        if (!js_digits(p, "id", &id) || id >= UINT32_MAX || !js_digits(p, "size", &to->size) ||
             !etag_of(p, to->etag)) {
             dialect_page_fini(page);
             return dialect_garbled(a, reterr, "a part of a list");
@@ -379,17 +379,17 @@ static int parse_uploads(const struct dialect_call *call, const struct dialect_a
                          struct dialect_page *page, struct errinfo *reterr)
 {
     const struct be_uploads *op = CONTAINER_OF(call->op, const struct be_uploads, op);
-    CLEANUP(json_freep) json_t *doc = json_answer(a->body, a->body_len);
-    json_t *files = json_object_get(doc, "files"), *f;
+    CLEANUP(js_freep) struct js *doc = js_read(a->body, a->body_len);
+    const struct js *files = js_get(doc, "files");
     const char *prefix = op->prefix ? op->prefix : "";
     size_t i;
-    if (!json_is_array(files) && !json_is_null(files)) {
+    if (!js_is_array(files) && !js_is_null(files)) {
         return dialect_garbled(a, reterr, "list of uploads");
     }
-    page->uploads = mem_zalloc((json_array_size(files) + 1) * sizeof(*page->uploads));
-    json_array_foreach(files, i, f)
-    {
-        const char *key = json_text(f, "key"), *id = json_text(f, "uuid");
+    page->uploads = mem_zalloc((js_count(files) + 1) * sizeof(*page->uploads));
+    for (i = 0; i < js_count(files); i++) {
+        const struct js *f = js_at(files, i);
+        const char *key = js_text(f, "key"), *id = js_text(f, "uuid");
         if (!key || !id || id[0] == '\0') {
             dialect_page_fini(page);
             return dialect_garbled(a, reterr, "an upload of a list");
@@ -397,7 +397,7 @@ static int parse_uploads(const struct dialect_call *call, const struct dialect_a
         key += key[0] == '/'; /* no key begins so [u] */
         bool wanted = call->op->key ? strcmp(key, call->op->key) == 0
                                     : strncmp(key, prefix, strlen(prefix)) == 0;
-        if (wanted && !json_is_true(json_object_get(f, "completed"))) {
+        if (wanted && !js_true(f, "completed")) {
             page->uploads[page->n_uploads++] =
                 (struct be_upload){.key = mem_strdup(key),
                                    .upload_id = mem_strdup(id),

@@ -186,7 +186,7 @@ int wire_call(struct wire *w, const json_t *msg, json_t **ret_answer, struct err
 #define STRINGS(X)                                                                                 \
     X(name)                                                                                        \
     X(provider) X(bucket) X(region) X(prefix) X(endpoint) X(path) X(urllist) X(access_key_id)      \
-        X(connect_to) X(proxy_host) X(storage_class) X(encryption) X(signature)
+        X(connect_to) X(domain) X(proxy_host) X(storage_class) X(encryption) X(signature)
 #define SECRETS(X) X(access_key_secret) X(security_token)
 #define BOOLS(X) X(https) X(path_style)
 #define NUMBERS(X)                                                                                 \

@@ -19,6 +19,7 @@ struct conf_remote {
     struct secret *access_key_secret, *security_token; /* NULL when not given */
     bool https, path_style;
     char *connect_to; /* host:port */
+    char *domain;     /* qiniu: [http[s]://]host[:port] that reads go to */
     char *proxy_host;
     int proxy_port; /* 0 = none */
     char *storage_class, *encryption;

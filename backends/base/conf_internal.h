@@ -46,8 +46,10 @@ enum {
     P_KS3 = 32,
     P_AZURE = 64,
     P_UPYUN = 1 << 9,
+    P_QINIU = 1 << 10,
     P_HTTP = 1 << 20,
-    P_CLASSES = P_S3 | P_COS | P_OSS | P_KS3 | P_AZURE | P_MEMORY, /* have storage classes, encryption, tokens */
+    P_TOKENS = P_S3 | P_COS | P_OSS | P_KS3 | P_AZURE | P_MEMORY, /* have tokens and encryption */
+    P_CLASSES = P_TOKENS | P_QINIU,                               /* have storage classes */
     P_CLOUD = P_CLASSES | P_UPYUN,
     P_ALL = P_LOCAL | P_CLOUD | P_HTTP
 };
@@ -79,6 +81,8 @@ enum key {
     KEY_HTTPS,
     KEY_PATH_STYLE,
     KEY_CONNECT_TO,
+    KEY_DOMAIN,
+    KEY_DOMAIN_PRIVATE,
     KEY_PROXY_HOST,
     KEY_PROXY_PORT,
     KEY_STORAGE_CLASS,

@@ -120,15 +120,16 @@ static void odd_keys(void **state)
         flags[n] = odd[n].flags;
     }
     char text[LONG_KEY + 1];
+    size_t long_key = MIN(t->be->limits.max_key, (unsigned)LONG_KEY);
     memset(text, 'c', LONG_COMPONENT);
     memcpy(text, "odd/long-", 9);
     text[LONG_COMPONENT] = '\0';
     keys[n++] = key_of(t, text);
-    for (size_t i = 0; i < LONG_KEY; i++) {
+    for (size_t i = 0; i < long_key; i++) {
         text[i] = i % 100 == 99 ? '/' : (char)('a' + i % 26);
     }
     memcpy(text, "odd/", 4);
-    text[LONG_KEY - strlen(t->run)] = '\0';
+    text[long_key - strlen(t->run)] = '\0';
     keys[n++] = key_of(t, text);
 
     /* What is below a name before the name itself: a folder may not be made where a file stands. */

@@ -1,5 +1,5 @@
 /* Whole answers of a server: status, headers and body become results, or an error's class and
- * texts. First line: the site (digit: S3, another server of its kind, COS, OSS, KS3, Azure, Upyun), the operation (letter
+ * texts. First line: the site (digit: S3, another server of its kind, COS, OSS, KS3, Azure, Upyun, Qiniu), the operation (letter
  * from a), the status (digit, below), how many bytes came. Then the head, an empty line, the body.
  *
  * What holds: a success has what the contract of backend.h promises; a failure leaves no outputs,
@@ -22,10 +22,11 @@ static const char settings[] =
     "[oss]\nprovider=oss\nbucket=b\nregion=cn-x\naccessKeyId=i\naccessKeySecret=s\n"
     "[ks3]\nprovider=ks3\nbucket=b\nregion=cn-x\naccessKeyId=i\naccessKeySecret=s\n"
     "[azure]\nprovider=azure\nbucket=box\naccessKeyId=i\naccessKeySecret=YWFh\n"
-    "[upyun]\nprovider=upyun\nbucket=b\naccessKeyId=i\naccessKeySecret=s\n";
+    "[upyun]\nprovider=upyun\nbucket=b\naccessKeyId=i\naccessKeySecret=s\n"
+    "[qiniu]\nprovider=qiniu\nbucket=b\nregion=z0\ndomain=d.x\naccessKeyId=i\naccessKeySecret=s\n";
 static const struct be_dialect *const dialects[] = {
-    &be_dialect_s3,  &be_dialect_s3,    &be_dialect_cos,  &be_dialect_oss,
-    &be_dialect_ks3, &be_dialect_azure, &be_dialect_upyun};
+    &be_dialect_s3,  &be_dialect_s3,    &be_dialect_cos,   &be_dialect_oss,
+    &be_dialect_ks3, &be_dialect_azure, &be_dialect_upyun, &be_dialect_qiniu};
 #define SITES ARRAY_LEN(dialects)
 static struct dialect_site *sites[SITES];
 
@@ -246,7 +247,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         call.src = site;
         call.source = &source;
     }
-    bool at_once = site->dialect->at_once && (kind == BE_MP_BEGIN || kind == BE_MP_ABORT);
+    bool at_once = site->dialect == &be_dialect_azure && (kind == BE_MP_BEGIN || kind == BE_MP_ABORT);
     struct dialect_answer a = {.http_status = status,
                                .headers = &headers,
                                .body = buf_str(&body),

@@ -234,6 +234,12 @@ start_upyun() {
     text=$("$SERVERS_DIR/service" upyun start "$T/upyun" 0 "$@") || die "the Upyun server does not start"
     eval "$text"
 }
+# start_qiniu [option …]: sets QINIU_PORT QINIU_BUCKET QINIU_LOG and the rest.
+start_qiniu() {
+    local text
+    text=$("$SERVERS_DIR/service" qiniu start "$T/qiniu" 0 "$@") || die "the Qiniu server does not start"
+    eval "$text"
+}
 
 # need_rgw: sets RGW_… to the gateway which runs for all tests, or to one of our own.
 need_rgw() {
@@ -281,6 +287,7 @@ start_proxy() {
 cos_ctl() { _ctl "$COS_CONTROL" "$@"; }
 proxy_ctl() { _ctl "$PROXY_CONTROL" "$@"; }
 upyun_ctl() { store_ctl UPYUN "$@"; }
+qiniu_ctl() { store_ctl QINIU "$@"; }
 _ctl() {
     local port=$1 method=$2 what=$3
     shift 3
@@ -290,6 +297,7 @@ _ctl() {
 # cos_fault, upyun_fault, proxy_fault JSON: one rule, e.g. '{"op":"UploadPart","action":"status","status":503,"count":3}'
 cos_fault() { cos_ctl POST fault "$1" >/dev/null || die "bad fault: $1"; }
 upyun_fault() { store_fault UPYUN "$1"; }
+qiniu_fault() { store_fault QINIU "$1"; }
 proxy_fault() { proxy_ctl POST fault "$1" >/dev/null || die "bad fault: $1"; }
 
 urlencode() {
@@ -337,6 +345,11 @@ cos_keys() { store_keys COS "$@"; }
 upyun_put() { store_put UPYUN "$@"; }
 upyun_cat() { store_cat UPYUN "$@"; }
 upyun_stat() { store_stat UPYUN "$@"; }
+
+# The same in $QINIU_BUCKET; qiniu_put KEY FILE [QUERY].
+qiniu_put() { qiniu_ctl PUT "object/$QINIU_BUCKET/$(urlencode "$1")${3:+?$3}" "@$2" >/dev/null; }
+qiniu_stat() { store_stat QINIU "$@"; }
+qiniu_keys() { store_keys QINIU "$@"; }
 
 # s3 METHOD /BUCKET/KEY [curl option …]: one signed request to the gateway; the path is percent-encoded already.
 s3() {
@@ -387,6 +400,12 @@ conf_azure() {
     shift
     _conf_merged "$name" provider=azure "bucket=$AZURE_CONTAINER" "accessKeyId=$AZURE_ACCOUNT" "accessKeySecret=$AZURE_KEY" \
         "endPoint=$AZURE_ENDPOINT" https=off "$@"
+}
+conf_qiniu() {
+    local name=$1
+    shift
+    _conf_merged "$name" provider=qiniu "bucket=$QINIU_BUCKET" "region=$QINIU_REGION" "domain=$QINIU_DOMAIN" "accessKeyId=$QINIU_AK" \
+        "accessKeySecret=$QINIU_SK" https=off "connectTo=127.0.0.1:$QINIU_PORT" "$@"
 }
 conf_s3() {
     local name=$1 bucket=$2

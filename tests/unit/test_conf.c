@@ -210,9 +210,14 @@ static void test_faults(void **state)
         {"[a/b]\nprovider=memory\n", ":1: [a/b] a name must not contain"},
         {"[a:b]\nprovider=memory\n", ":1: [a:b] a name must not contain"},
         {"[a]\nprovider=memory\n[a]\nprovider=memory\n", ":3: [a] already at line 1"},
-        {"[a]\n", ":1: [a] provider: missing; add provider = one of local, s3, cos, oss, ks3, azure, upyun, http\n"},
+        {"[a]\n", ":1: [a] provider: missing; add provider = one of local, s3, cos, oss, ks3, azure, upyun, qiniu, http\n"},
         {"[a]\nprovider=tape\n",
-         ":2: [a] provider: \"tape\" is unknown; write one of local, s3, cos, oss, ks3, azure, upyun, http\n"},
+         ":2: [a] provider: \"tape\" is unknown; write one of local, s3, cos, oss, ks3, azure, upyun, qiniu, http\n"},
+        {"[a]\nprovider=qiniu\nbucket=b\nregion=z0\n" KEYS, ":1: [a] domain: missing; add domain = HOST"},
+        {"[a]\nprovider=qiniu\nbucket=b\nregion=z0\ndomain=http://h/p\n" KEYS, ":5: [a] domain: neither a host"},
+        {"[a]\nprovider=qiniu\nbucket=b\nregion=z0\ndomain=h\nsecurityToken=t\n" KEYS,
+         ":6: [a] securityToken: means nothing with provider = qiniu"},
+        {"[a]\nprovider=cos\nbucket=b-1\nregion=r\ndomain=h\n" KEYS, ":5: [a] domain: means nothing with provider = cos"},
         {"[a]\nprovider=memory\nnonsense\n", ":3: [a] not a \"key = value\" line"},
         {"[a]\nprovider=memory\nnonsense", ":3: [a] not a \"key = value\" line"},
         {"[a]\nprovider=memory\nbuket=x\n", ":3: [a] buket: unknown key; did you mean bucket?\n"},
@@ -299,7 +304,7 @@ static void test_many_faults(void **state)
                      -EINVAL);
     CLEANUP(mem_freep)
     char *want =
-        mem_printf("%s:2: [a] provider: \"tape\" is unknown; write one of local, s3, cos, oss, ks3, azure, upyun, http\n"
+        mem_printf("%s:2: [a] provider: \"tape\" is unknown; write one of local, s3, cos, oss, ks3, azure, upyun, qiniu, http\n"
                    "%s:4: [b] region: missing; add region = us-east-1 or its like, or endPoint\n"
                    "%s:4: [b] accessKeyId: missing; add accessKeyId and accessKeySecret, or set "
                    "AWS_ACCESS_KEY_ID "
