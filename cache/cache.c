@@ -191,6 +191,7 @@ static struct cache *cache_new(const char *dir)
     c->next_seq = 1;
     c->next_spool_id = 1;
     c->last_progress_ns = time_mono_ns();
+    c->hedge_ns = INT64_MAX;
     return c;
 }
 

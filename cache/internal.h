@@ -69,6 +69,11 @@ struct cident {
     unsigned reads_ahead, lists_ahead; /* under way */
     unsigned reads_waiting; /* reader.c: of those that the kernel may count */
     int64_t read_moved_ns;  /* when one last got its bytes, or the first began to wait; monotonic */
+    struct read_time {
+        int64_t mean_ns, dev_ns;
+        unsigned n;
+    } read_times[6];        /* reader.c: by the size of a chunk, below 256 KiB, 512 KiB … */
+    unsigned hedge_credit;
 };
 
 struct cache_remote {
@@ -335,6 +340,7 @@ struct cache {
     struct chunk *chunk_head, *chunk_tail; /* all read chunks, LRU */
     uint64_t chunk_bytes;
     struct chunk *ahead[1024];           /* of files nobody has opened yet, by key */
+    int64_t hedge_ns; /* when a chunk may be waited for too long; INT64_MAX */
     uint64_t ahead_bytes;
     unsigned n_ahead;
     struct cwalk *walks;
@@ -542,6 +548,7 @@ int meta_value_decode(const char *s, struct buf *out);
 void reader_read(struct cache *c, struct creq *r, struct cfile *f);
 void reader_drop(struct cache *c, struct cfile *f); /* idle chunks of the file */
 void reader_stale(struct cache *c); /* tries stale_reads again; locked */
+int64_t reader_hedge(struct cache *c, int64_t now); /* asks again for what takes too long; when to look again; locked */
 void reader_hung(struct cache *c);  /* once a second: read-ahead that waits for a remote which does not answer; locked */
 /* A small object in one piece, for who opens it next. False: not now, there is no room or enough under way. */
 bool reader_fetch_ahead(struct cache *c, struct cident *id, struct extent_source *src);

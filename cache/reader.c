@@ -5,6 +5,11 @@
  * budget: at the bound the least recently used idle one goes, and a reader that finds none idle still gets the one it
  * waits for. A read that needs a chunk is parked at it.
  *
+ * A chunk that somebody waits for much longer than those of its size take at this remote is asked for once more, beside the
+ * first request: one slow server of many, or one connection that lost its packets, then costs a moment instead of a time-out.
+ * Who answers first is believed, the other is called off. One in twenty requests at most, so that a server that is slow
+ * altogether is not asked for twice as much.
+ *
  * Chunks of files nobody has opened yet (prefetch.c) are found by key and version; the first read of the file takes them over.
  *
  * The kernel lets 1,024 requests be outstanding that nobody needs at once, of all remotes together, and holds back everybody's
@@ -35,15 +40,24 @@ struct shared {
     uint8_t bytes[];
 };
 
-struct chunk {
+/* A request for a chunk. */
+struct fetch {
     struct be_read rd;
     struct work w;
     struct cache *c;
+    struct chunk *k; /* NULL: the other one has answered */
+    struct extent_source *src;
+    struct shared *buf; /* NULL: no memory */
+    int64_t begun_ns;
+};
+
+struct chunk {
+    struct fetch *fetch, *hedge; /* under way */
     struct cfile *f;            /* ref while fetching; NULL: nobody has opened the file yet */
     struct extent_source *src;
     uint64_t src_off;
     uint64_t len;
-    struct shared *buf; /* NULL: no memory */
+    struct shared *buf; /* once it is ready */
     bool ready, failed, detached, ahead;
     bool early;                 /* counted in its remote's reads_ahead */
     bool used;                  /* read to its end */
@@ -270,6 +284,59 @@ static bool one_too_many(struct cache *c, const struct extent_source *src, struc
     return id != NULL && is_hung(id, now) && hung_reads(c, now) >= HUNG_READS && turn_away(c, rd);
 }
 
+/* ---- how long chunks take, and which take too long ---- */
+
+#define HEDGE_AFTER_NS 200000000LL /* at least */
+#define HEDGE_SAMPLES 8u
+#define HEDGE_COST 20u    /* chunks that have come, for each hedge */
+#define HEDGE_CREDIT 80u
+
+static struct read_time *time_of(struct cident *id, uint64_t len)
+{
+    size_t i = 0;
+    for (len >>= 18; len > 0 && i + 1 < ARRAY_LEN(id->read_times); len >>= 1) {
+        i++;
+    }
+    return &id->read_times[i];
+}
+
+/* Mean and deviation as RFC 6298 keeps those of round trips. */
+static void learn_time(struct cident *id, uint64_t len, int64_t took_ns)
+{
+    struct read_time *t = time_of(id, len);
+    if (t->n++ == 0) {
+        t->mean_ns = took_ns;
+        t->dev_ns = took_ns / 2;
+    } else {
+        int64_t off = took_ns - t->mean_ns;
+        t->dev_ns += ((off < 0 ? -off : off) - t->dev_ns) / 4;
+        t->mean_ns += off / 8;
+    }
+    id->hedge_credit = MIN(id->hedge_credit + 1, HEDGE_CREDIT);
+}
+
+/* From when on it takes too long; INT64_MAX: nobody can tell, or it has been asked for twice. */
+static int64_t slow_from(struct cident *id, const struct chunk *k)
+{
+    const struct read_time *t = time_of(id, k->len);
+    if (k->waiters == NULL || k->fetch == NULL || k->hedge != NULL || t->n < HEDGE_SAMPLES || id->hedge_credit < HEDGE_COST) {
+        return INT64_MAX;
+    }
+    return k->fetch->begun_ns + MAX(HEDGE_AFTER_NS, t->mean_ns + 4 * t->dev_ns);
+}
+
+/* The scheduler is to look at it in time. */
+static void hedge_when(struct cache *c, struct cident *id, const struct chunk *k)
+{
+    int64_t at = id != NULL ? slow_from(id, k) : INT64_MAX;
+    if (at < c->hedge_ns) {
+        c->hedge_ns = at;
+        if (at < c->wake_ns) {
+            cache_kick_locked(c);
+        }
+    }
+}
+
 static void chunk_wait(struct cache *c, struct chunk *k, struct reading *rd)
 {
     struct cident *id = ident_find(c, k->src->remote);
@@ -281,6 +348,7 @@ static void chunk_wait(struct cache *c, struct chunk *k, struct reading *rd)
     r->next = k->waiters;
     r->priv = rd;
     k->waiters = r;
+    hedge_when(c, id, k);
 }
 
 /* What has come since the kernel's number was full waits in the kernel: the newest of ours go first, down to the bound. */
@@ -322,16 +390,53 @@ void reader_stale(struct cache *c)
     }
 }
 
+static void fetch_free(struct cache *c, struct fetch *t)
+{
+    be_read_fini(&t->rd);
+    extent_source_unref(t->src);
+    shared_unref(t->buf);
+    free(t);
+    cache_async_end_locked(c);
+}
+
+/* One of two requests for a chunk is over and says nothing: the other one has answered, or still may. */
+static void fetch_beside(struct cache *c, struct fetch *t)
+{
+    c->chunk_bytes -= t->rd.len;
+    fetch_free(c, t);
+}
+
 static void fetch_done(struct be_op *op)
 {
-    struct chunk *k = op->owner;
-    struct cache *c = k->c;
+    struct fetch *t = op->owner;
+    struct cache *c = t->c;
     cache_lock(c);
-    struct cfile *f = k->f;
+    struct chunk *k = t->k; /* the other one may take it away until here */
+    if (k == NULL) {
+        fetch_beside(c, t);
+        cache_unlock(c);
+        return;
+    }
+    struct fetch *other = t == k->hedge ? k->fetch : k->hedge;
+    k->fetch = other; /* if it goes on alone */
+    k->hedge = NULL;
     k->status = op->status;
-    if (op->status == 0 && k->rd.got != k->len) {
+    if (op->status == 0 && t->rd.got != k->len) {
         k->status = -EIO; /* the version is as long as its listing said, or it is not that version */
     }
+    if (other != NULL && k->status != 0) {
+        fetch_beside(c, t);
+        cache_unlock(c);
+        return;
+    }
+    if (other != NULL) {
+        other->k = NULL;
+        be_cancel(&other->rd.op);
+        k->fetch = NULL;
+    }
+    k->buf = t->buf;
+    t->buf = NULL;
+    struct cfile *f = k->f;
     if (k->status != 0 && f == NULL) {
         k->failed = true; /* nobody asked for it; who does hears the reason */
     } else if (k->status != 0) {
@@ -347,7 +452,6 @@ static void fetch_done(struct be_op *op)
     }
     k->ready = true;
     k->ready_ns = time_mono_ns();
-    be_read_fini(&k->rd);
     /* Our own commit may just have replaced the version: then the file means the new one, now or in a moment. */
     struct cident *id = ident_find(c, k->src->remote);
     const struct ckey *slot = id != NULL ? key_find(c, id, k->src->key) : NULL;
@@ -359,6 +463,7 @@ static void fetch_done(struct be_op *op)
     struct creq *again = NULL;
     if (!k->failed && id != NULL) {
         id->read_moved_ns = k->ready_ns;
+        learn_time(id, k->len, k->ready_ns - t->begun_ns);
     }
     for (struct creq *r = waiters; r != NULL; r = next) {
         next = r->next;
@@ -412,32 +517,75 @@ static void fetch_done(struct be_op *op)
         }
         prefetch_more(c, id);
     }
-    cache_async_end_locked(c);
+    fetch_free(c, t);
     cache_unlock(c);
 }
 
 static void fetch_run(struct work *w)
 {
-    struct chunk *k = CONTAINER_OF(w, struct chunk, w);
-    cache_lock(k->c);
-    struct cident *id = ident_find(k->c, k->src->remote);
-    cache_unlock(k->c);
-    k->rd.op.key = k->src->key;
-    k->rd.op.lane = k->early ? BE_LANE_SMALL : k->ahead ? BE_LANE_BIG : BE_LANE_FOREGROUND;
-    k->rd.op.owner = k;
-    k->rd.op.done = fetch_done;
-    k->rd.offset = k->src_off;
-    k->rd.len = (size_t)k->len;
-    k->rd.if_match = k->src->etag[0] != '\0' ? k->src->etag : NULL;
-    k->rd.version_id = k->src->version_id[0] != '\0' ? k->src->version_id : NULL;
-    k->rd.buf = k->buf != NULL ? k->buf->bytes : NULL;
-    if (id == NULL || id->be == NULL || k->buf == NULL) {
-        k->rd.op.status = k->buf == NULL ? -ENOMEM : -EIO;
-        err_set(&k->rd.op.err, ERR_LOCAL, -EIO, "%s", k->buf == NULL ? "no memory" : "its remote is not mounted");
-        fetch_done(&k->rd.op);
+    struct fetch *t = CONTAINER_OF(w, struct fetch, w);
+    struct be *be = NULL;
+    cache_lock(t->c);
+    const struct chunk *k = t->k;
+    if (k != NULL) { /* else it is called off already */
+        const struct cident *id = ident_find(t->c, t->src->remote);
+        be = id != NULL ? id->be : NULL;
+        t->rd.op.lane = k->early ? BE_LANE_SMALL : k->ahead && t != k->hedge ? BE_LANE_BIG : BE_LANE_FOREGROUND;
+        t->begun_ns = time_mono_ns();
+    }
+    cache_unlock(t->c);
+    if (be == NULL || t->buf == NULL) {
+        t->rd.op.status = t->buf == NULL ? -ENOMEM : -EIO;
+        err_set(&t->rd.op.err, ERR_LOCAL, -EIO, "%s", t->buf == NULL ? "no memory" : "its remote is not mounted");
+        fetch_done(&t->rd.op);
         return;
     }
-    be_read(id->be, &k->rd);
+    be_read(be, &t->rd);
+}
+
+static struct fetch *fetch_start(struct cache *c, struct chunk *k)
+{
+    struct fetch *t = mem_zalloc(sizeof(*t));
+    t->c = c;
+    t->k = k;
+    t->src = extent_source_ref(k->src);
+    t->buf = shared_get(k->len);
+    t->begun_ns = time_mono_ns();
+    t->rd.op.key = t->src->key;
+    t->rd.if_match = t->src->etag[0] != '\0' ? t->src->etag : NULL;
+    t->rd.version_id = t->src->version_id[0] != '\0' ? t->src->version_id : NULL;
+    t->rd.offset = k->src_off;
+    t->rd.len = (size_t)k->len;
+    t->rd.buf = t->buf != NULL ? t->buf->bytes : NULL;
+    t->rd.op.owner = t;
+    t->rd.op.done = fetch_done;
+    c->chunk_bytes += k->len;
+    cache_async_begin_locked(c);
+    t->w.run = fetch_run;
+    pool_submit(c->workers, &t->w);
+    return t;
+}
+
+int64_t reader_hedge(struct cache *c, int64_t now)
+{
+    mutex_assert_held(&c->lock);
+    if (now < c->hedge_ns) {
+        return c->hedge_ns;
+    }
+    c->hedge_ns = INT64_MAX;
+    for (struct chunk *k = c->chunk_head; k != NULL; k = k->lru_next) {
+        struct cident *id = k->waiters != NULL ? ident_find(c, k->src->remote) : NULL;
+        int64_t at = id != NULL ? slow_from(id, k) : INT64_MAX;
+        if (at <= now && c->chunk_bytes + k->len <= c->opt.memory / 2) {
+            log_debug("read", "event=hedged key=%s offset=%llu waited_ms=%lld", k->src->key, (unsigned long long)k->src_off,
+                      (long long)((now - k->fetch->begun_ns) / 1000000));
+            id->hedge_credit -= HEDGE_COST;
+            k->hedge = fetch_start(c, k);
+        } else if (at > now) {
+            c->hedge_ns = MIN(c->hedge_ns, at);
+        }
+    }
+    return c->hedge_ns;
 }
 
 /* f NULL: of a file nobody has opened yet. */
@@ -446,22 +594,17 @@ static struct chunk *chunk_start(struct cache *c, struct cfile *f, struct extent
 {
     trim(c, len, !ahead);
     struct chunk *k = mem_zalloc(sizeof(*k));
-    k->c = c;
     k->f = f != NULL ? file_ref(f) : NULL;
     k->early = f == NULL;
     k->src = extent_source_ref(src);
     k->src_off = src_off;
     k->len = len;
     k->ahead = ahead;
-    k->buf = shared_get(len);
     struct chunk **list = f != NULL ? &f->chunks : ahead_of(c, src);
     k->next_of_file = *list;
     *list = k;
-    c->chunk_bytes += len;
     lru_add(c, k);
-    cache_async_begin_locked(c);
-    k->w.run = fetch_run;
-    pool_submit(c->workers, &k->w);
+    k->fetch = fetch_start(c, k);
     return k;
 }
 

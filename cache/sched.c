@@ -276,6 +276,7 @@ void *sched_main(void *arg)
         next_all = all ? now + MAX(SCAN_ALL_NS, pause) : next_all;
         room_tick(c, now);
         reader_stale(c);
+        wait = MIN(wait, reader_hedge(c, now));
         wait = MIN(wait, sync_for_deletions(c, now, &next_sync));
         if (c->opt.bwlimit != 0 && c->mem_waiters != NULL) {
             if (c->bw_free_ns <= now) {
