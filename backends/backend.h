@@ -363,12 +363,13 @@ struct be_fault_rule {
     int http_status;         /* of the answer; 0: none came */
     bool after;              /* … or after the call was really made (a lost reply: outcome_unknown) */
     unsigned delay_ms;       /* makes it late */
-    bool hold;               /* … until be_fault_clear; then it goes on as its rule said */
+    bool hold;               /* … until be_fault_let_go; then it goes on as its rule said */
     bool stray;              /* … or just that: it succeeds, and be_op.stray says that another attempt may arrive */
 };
 int be_fault_new(struct be *inner, struct be **ret_be);
 void be_fault_add(struct be *be, const struct be_fault_rule *rule);
-void be_fault_clear(struct be *be);
+void be_fault_let_go(struct be *be); /* what is held now */
+void be_fault_clear(struct be *be);  /* the same, and no rule is left */
 struct be_fault_seen {
     unsigned calls, ended;        /* begun; given back, and their done has returned */
     int64_t began_ns, ended_ns;   /* of the newest: when it came in, when it was given back; monotonic */

@@ -343,7 +343,7 @@ static void part_end(struct part_job *j, const struct errinfo *err)
     } else {
         j->state = PART_DONE;
         x->done_parts++;
-        c->last_progress_ns = time_mono_ns();
+        x->f->moved_ns = c->last_progress_ns = time_mono_ns();
     }
     parts_pump_locked(x);
     xfer_drop(x);
