@@ -27,6 +27,8 @@ static const struct be_ops *const registry[] = {
     &be_ks3_ops,
     &be_http_ops,
     &be_azure_ops,
+    &be_bos_ops,
+    &be_gcs_ops,
     &be_local_ops,
     &be_memory_ops,
     &be_oss_ops,
@@ -691,6 +693,11 @@ static int check_conditions(struct be_op *op, const char *if_match, bool if_abse
     int err = if_match ? need(op, BE_CAP_IF_MATCH, "make a change depend on an etag") : 0;
     if (err == 0 && if_absent) {
         err = need(op, BE_CAP_IF_ABSENT, "create only what does not exist");
+    }
+    if (err == 0 && (if_match || if_absent) && op->kind == BE_MP_COMMIT &&
+        (op->be->caps & BE_CAP_MP_NO_CONDITION)) {
+        err = err_set(&op->err, ERR_INVALID, -EOPNOTSUPP, "%s commits parts without conditions",
+                      op->be->name);
     }
     return err;
 }

@@ -34,6 +34,21 @@ void dialect_page_fini(struct dialect_page *p)
     *p = (struct dialect_page){0};
 }
 
+void dialect_page_only(struct dialect_page *p, const char *key)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < p->n_uploads; i++) {
+        struct be_upload u = p->uploads[i];
+        if (strcmp(u.key, key) == 0) {
+            p->uploads[kept++] = u;
+        } else {
+            free(u.key);
+            free(u.upload_id);
+        }
+    }
+    p->n_uploads = kept;
+}
+
 int dialect_url(const struct dialect_site *site, const struct dialect_request *r, struct buf *ret)
 {
     if (r->url.len > 0) {
@@ -515,6 +530,18 @@ void dialect_text(char *to, size_t size, const char *from)
             *p = ' ';
         }
     }
+}
+
+int64_t dialect_clock_off_s(const struct dialect_answer *a)
+{
+    int64_t date_s = dialect_http_date(kv_get(a->headers, "date")) / 1000000000;
+    return date_s > 0 ? date_s - a->signed_s : 0;
+}
+
+bool dialect_clock_off_by(const struct dialect_answer *a, int64_t allowed_s)
+{
+    int64_t off = dialect_clock_off_s(a);
+    return off > allowed_s || off < -allowed_s;
 }
 
 int dialect_garbled(const struct dialect_answer *a, struct errinfo *reterr, const char *what)

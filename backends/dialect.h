@@ -1,9 +1,10 @@
 /* What an HTTP object store provides instead of a driver: pure functions that turn operations into
  * requests and answers into results. objstore.c does all the rest.
  *
- * No function here does I/O, reads a clock, retries or logs, and none takes a lock but the
- * keyring's own. A site is written by configure and read-only after it, but for its keyring, so
- * every function but configure and release may run on any number of threads at once. */
+ * No function here does I/O, reads a clock, retries or logs, and none takes a lock but those that
+ * guard the credentials and what is made of them. A site is written by configure and read-only after
+ * it, but for these, so every function but configure and release may run on any number of threads at
+ * once. */
 #pragma once
 
 #include <stdatomic.h>
@@ -112,6 +113,8 @@ struct dialect_page {
     bool more; /* BE_COPY: this request is done, and the copy needs the one of the next step */
 };
 void dialect_page_fini(struct dialect_page *p);
+/* Keeps the uploads of exactly that key: a prefix also finds longer ones. */
+void dialect_page_only(struct dialect_page *p, const char *key);
 
 enum dialect_follow {
     FOLLOW_NOT,     /* the answer is final */
@@ -169,7 +172,8 @@ struct be_dialect {
     void (*stream_free)(void *stream);
 };
 
-extern const struct be_dialect be_dialect_s3, be_dialect_cos, be_dialect_oss, be_dialect_ks3, be_dialect_azure, be_dialect_http;
+extern const struct be_dialect be_dialect_s3, be_dialect_cos, be_dialect_oss, be_dialect_ks3,
+    be_dialect_azure, be_dialect_gcs, be_dialect_bos, be_dialect_http;
 
 /* --- shared by dialects: dialect.c
  * ----------------------------------------------------------------------------------- */
@@ -220,6 +224,11 @@ bool dialect_content_range_open(const char *s, uint64_t *ret_first, uint64_t *re
                                 uint64_t *ret_total);
 /* The standard headers among an answer's, as metadata. */
 void dialect_meta_standard(const struct kvlist *headers, struct kvlist *meta);
+/* How far the server's clock is ahead of the one the request was signed with; 0 when it does not
+ * say. Off by more than SUSPECT explains a refusal that gives no better reason. */
+#define DIALECT_SKEW_SUSPECT_S 60
+int64_t dialect_clock_off_s(const struct dialect_answer *a);
+bool dialect_clock_off_by(const struct dialect_answer *a, int64_t allowed_s);
 /* Milliseconds of a Retry-After of seconds; 0 for anything else. */
 uint32_t dialect_retry_after(const char *s);
 

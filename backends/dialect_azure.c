@@ -20,8 +20,6 @@
 #define MAX_SEGMENTS 254
 /* Of the SAS that lets the service read a copy's source; longer than any copy may take. */
 #define SOURCE_SAS_S 7200
-/* A clock that is off by more than this explains a refusal whose text does not. */
-#define SKEW_SUSPECT_S 60
 
 /* --- settings */
 
@@ -598,11 +596,9 @@ static const struct {
 static enum err_class class_of(const struct dialect_answer *a, const char *code, const char *detail,
                                bool with_key, const char **ret_instead)
 {
-    int64_t date_s = dialect_http_date(kv_get(a->headers, "date")) / 1000000000;
-    int64_t off = date_s > 0 ? date_s - a->signed_s : 0;
     bool says_date = strstr(detail, "date header") != NULL;
     if (with_key && a->http_status == 403 && strcmp(code, "AuthenticationFailed") == 0 &&
-        (says_date || off > SKEW_SUSPECT_S || off < -SKEW_SUSPECT_S)) {
+        (says_date || dialect_clock_off_by(a, DIALECT_SKEW_SUSPECT_S))) {
         return ERR_SKEW;
     }
     for (size_t i = 0; i < ARRAY_LEN(codes); i++) {

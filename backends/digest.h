@@ -1,4 +1,4 @@
-/* Checksums, MACs and base64. digest.c is the one file that knows OpenSSL.
+/* Checksums, MACs and base64. digest.c and sign_jwt.c alone know OpenSSL.
  *
  * Every function is total: none allocates, fails or locks (the CRC tables are built once, safely,
  * on first use), so they may be called from any thread. Lengths are bytes. */
@@ -58,6 +58,9 @@ void hmac_sha256(const void *key, size_t key_len, const void *p, size_t n,
 uint64_t crc64_update(uint64_t crc, const void *p, size_t n);
 /* The CRC of A followed by B, from crc(A), crc(B) and B's length. */
 uint64_t crc64_combine(uint64_t crc_a, uint64_t crc_b, uint64_t len_b);
+/* CRC-32C, likewise. */
+uint32_t crc32c_update(uint32_t crc, const void *p, size_t n);
+uint32_t crc32c_combine(uint32_t crc_a, uint32_t crc_b, uint64_t len_b);
 
 /* Characters base64 needs for n bytes, without the NUL. */
 #define BASE64_LEN(n) (((n) + 2) / 3 * 4)

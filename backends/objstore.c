@@ -267,7 +267,7 @@ static void prepare_http(struct run *r)
     h->done = on_http_done;
     h->owner = r;
     h->answer_max = r->call.kind == BE_MP_PARTS || r->call.kind == BE_MP_UPLOADS ||
-                            r->call.kind == BE_REMOVE_MANY
+                            r->call.kind == BE_REMOVE_MANY || r->call.kind == BE_LIST
                         ? ANSWER_MAX_ROWS
                         : 0;
     if (is_slow(&r->call)) {

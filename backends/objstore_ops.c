@@ -350,9 +350,23 @@ static int open_http(struct be **ret_be, const struct conf_remote *conf, const s
     return objstore_open(&be_dialect_http, ret_be, conf, env, reterr);
 }
 
+static int open_gcs(struct be **ret_be, const struct conf_remote *conf, const struct be_env *env,
+                    struct errinfo *reterr)
+{
+    return objstore_open(&be_dialect_gcs, ret_be, conf, env, reterr);
+}
+
+static int open_bos(struct be **ret_be, const struct conf_remote *conf, const struct be_env *env,
+                    struct errinfo *reterr)
+{
+    return objstore_open(&be_dialect_bos, ret_be, conf, env, reterr);
+}
+
 const struct be_ops be_http_ops = OBJSTORE_OPS("http", open_http);
 const struct be_ops be_s3_ops = OBJSTORE_OPS("s3", open_s3);
 const struct be_ops be_cos_ops = OBJSTORE_OPS("cos", open_cos);
 const struct be_ops be_oss_ops = OBJSTORE_OPS("oss", open_oss);
 const struct be_ops be_ks3_ops = OBJSTORE_OPS("ks3", open_ks3);
 const struct be_ops be_azure_ops = OBJSTORE_OPS("azure", open_azure);
+const struct be_ops be_gcs_ops = OBJSTORE_OPS("gcs", open_gcs);
+const struct be_ops be_bos_ops = OBJSTORE_OPS("bos", open_bos);

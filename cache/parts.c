@@ -215,7 +215,7 @@ bool combined_crc(const struct ckey *k, unsigned n_parts, uint64_t *ret)
         if (p == NULL || !p->has_crc) {
             return false;
         }
-        crc = crc64_combine(crc, p->crc, p->size);
+        crc = be_crc_combine(k->ident->caps, crc, p->crc, p->size);
     }
     *ret = crc;
     return true;
@@ -386,8 +386,11 @@ static bool part_row(struct xfer *x, struct part_job *j)
     memcpy(p->etag, j->op.object.etag, sizeof(p->etag));
     p->has_md5 = plan_of(j)->src == NULL;
     memcpy(p->md5, j->md5, 16);
-    p->has_crc = plan_of(j)->src == NULL ? (x->id->caps & BE_CAP_CRC64) != 0 : j->op.object.has_crc64;
-    p->crc = plan_of(j)->src == NULL ? j->crc : j->op.object.crc64;
+    p->has_crc = be_crc_of(x->id->caps, &j->op.object, &p->crc);
+    if (plan_of(j)->src == NULL) {
+        p->has_crc = be_has_crc(x->id->caps);
+        p->crc = j->crc;
+    }
     struct jpart row = {.number = j->idx + 1, .size = p->size, .etag = p->etag, .has_crc64 = p->has_crc, .crc64 = p->crc};
     memcpy(row.md5, p->md5, 16);
     if (x->hash_whole) {
@@ -424,9 +427,10 @@ static void part_sent(struct be_op *op)
     KILL_POINT("upload: part sent");
     if (op->status == 0 && !copied) {
         char hex[33];
+        uint64_t crc;
         hex_encode(j->md5, 16, hex);
         bool wrong = (j->op.object.etag_is_md5 && strcasecmp(hex, j->op.object.etag) != 0) ||
-                     (j->op.object.has_crc64 && j->op.object.crc64 != j->crc);
+                     (be_crc_of(x->id->caps, &j->op.object, &crc) && crc != j->crc);
         if (wrong) {
             op->status = err_set(&e, ERR_INTEGRITY, -EIO, "part %u arrived altered", j->idx + 1);
         }
@@ -602,7 +606,7 @@ static void part_filled(struct gather *g)
         return;
     }
     digest_md5(j->buf, j->len, j->md5);
-    j->crc = x->id->caps & BE_CAP_CRC64 ? crc64_update(0, j->buf, j->len) : 0;
+    j->crc = be_has_crc(x->id->caps) ? be_crc_update(x->id->caps, 0, j->buf, j->len) : 0;
     if (x->hash_whole) {
         hash_in_order(j);
     } else {

@@ -1,9 +1,9 @@
 #!/bin/bash
 # The contract suite against servers: Ceph RGW for s3, in both signature versions and list types; the servers of COS, OSS and KS3 (both
-# signatures each; path style too); Azurite with SharedKey and with a SAS; s3fast as a compatible server (with and without conditions,
-# both list types) and as AWS itself (virtual host, its own quirks); nginx, with and without ranges and what else web servers do, for
-# http.
-# timeout: 300
+# signatures each; path style too), of GCS (both kinds of credentials) and BOS; Azurite with SharedKey and with a SAS; s3fast as a
+# compatible server (with and without conditions, both list types) and as AWS itself (virtual host, its own quirks); nginx, with and
+# without ranges and what else web servers do, for http.
+# timeout: 500
 . "$(dirname "$0")/../lib/lib.sh"
 
 need_rgw
@@ -25,6 +25,12 @@ conf_azure azure-sas accessKeySecret= "sasToken=$AZURE_SAS"
 start_s3fast --bucket one --bucket two --bucket three
 conf_s3fast s3fast one conditionalWrites=on
 conf_s3fast s3fast-v1 two listVersion=1
+start_gcs --bucket one --bucket two
+conf_gcs gcs
+conf_gcs_account gcs-account bucket=two
+start_bos --bucket one --bucket two --cred testAccessKeyId:testSecretKeyForTestsOnly --cred temporaryId:temporarySecret:the/token+1==
+conf_bos bos conditionalWrites=on
+conf_bos bos-token bucket=two accessKeyId=temporaryId accessKeySecret=temporarySecret 'securityToken=the/token+1==' pathStyle=on
 conf_s3fast s3fast-aws three endPoint=s3.us-east-1.amazonaws.com "connectTo=127.0.0.1:$S3FAST_PORT" pathStyle=off
 
 # Lists of URLs can only be read: what they show is made here.

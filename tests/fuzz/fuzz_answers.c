@@ -1,6 +1,7 @@
 /* Whole answers of a server: status, headers and body become results, or an error's class and
- * texts. First line: the site (digit: S3, another server of its kind, COS, OSS, KS3, Azure), the operation (letter
- * from a), the status (digit, below), how many bytes came. Then the head, an empty line, the body.
+ * texts. First line: the site (digit: S3, another server of its kind, COS, OSS, KS3, Azure, GCS, BOS),
+ * the operation (letter from a), the status (digit, below), how many bytes came. Then the head, an
+ * empty line, the body.
  *
  * What holds: a success has what the contract of backend.h promises; a failure leaves no outputs,
  * has a class and texts of one line; metadata that came from one provider goes to any other as
@@ -21,10 +22,13 @@ static const char settings[] =
     "[cos]\nprovider=cos\nbucket=b-1\nregion=ap-x\naccessKeyId=i\naccessKeySecret=s\n"
     "[oss]\nprovider=oss\nbucket=b\nregion=cn-x\naccessKeyId=i\naccessKeySecret=s\n"
     "[ks3]\nprovider=ks3\nbucket=b\nregion=cn-x\naccessKeyId=i\naccessKeySecret=s\n"
-    "[azure]\nprovider=azure\nbucket=box\naccessKeyId=i\naccessKeySecret=YWFh\n";
+    "[azure]\nprovider=azure\nbucket=box\naccessKeyId=i\naccessKeySecret=YWFh\n"
+    "[gcs]\nprovider=gcs\nbucket=b\naccessKeyId=i\naccessKeySecret=s\n"
+    "[bos]\nprovider=bos\nbucket=b\nregion=bj\naccessKeyId=i\naccessKeySecret=s\n";
 static const struct be_dialect *const dialects[] = {&be_dialect_s3,  &be_dialect_s3,
                                                     &be_dialect_cos, &be_dialect_oss,
-                                                    &be_dialect_ks3, &be_dialect_azure};
+                                                    &be_dialect_ks3, &be_dialect_azure,
+                                                    &be_dialect_gcs, &be_dialect_bos};
 #define SITES ARRAY_LEN(dialects)
 static struct dialect_site *sites[SITES];
 
@@ -164,7 +168,7 @@ static void parse(const struct dialect_site *site, struct dialect_call *call,
     const struct be_dialect *d = site->dialect;
     struct errinfo err = {0};
     struct dialect_page page = {0};
-    a->stream = d->stream_new(site, call);
+    a->stream = d->stream_new ? d->stream_new(site, call) : NULL;
     if (a->stream) {
         (void)d->stream_feed(a->stream, a->body, a->body_len);
         a->body = "";
@@ -182,7 +186,9 @@ static void parse(const struct dialect_site *site, struct dialect_call *call,
         fuzz_told(&err);
         check_failure(o, &page);
     }
-    d->stream_free(a->stream);
+    if (a->stream) {
+        d->stream_free(a->stream);
+    }
     dialect_page_fini(&page);
 }
 
@@ -221,7 +227,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     ENSURE(buf_add(&body, in.p, fuzz_left(&in)) == 0);
 
     struct errinfo errs[ARRAY_LEN(keys)] = {{0}};
-    struct ops o = {.read = {.offset = got % 4, .len = 8},
+    char bytes[8] = {0};
+    struct ops o = {.read = {.offset = got % 4, .len = sizeof(bytes), .buf = bytes},
                     .write = {.data = "bytes", .len = 5},
                     .list = {.prefix = ""},
                     .copy = {.src_key = "s", .size = 5},

@@ -125,6 +125,20 @@ def answers():
     yield 'azure-parts', '5l00\n\n<BlockList><UncommittedBlocks><Block><Name>YWFh</Name><Size>5</Size></Block></UncommittedBlocks></BlockList>'
     yield 'azure-error', ('5a50\nx-ms-request-id: id\n\n<Error><Code>AuthenticationFailed</Code><Message>m\nTime:1</Message>'
                           '<AuthenticationErrorDetail>Request date header too old</AuthenticationErrorDetail></Error>')
+    gcs = head + ('x-goog-hash: crc32c=jE0SWg==,md5=XUFAKrxLKna5cZ2REBfFkg==\nx-goog-meta-objmig-expires: later\n'
+                  'Cache-Control: private, max-age=0\nx-goog-storage-class: NEARLINE\n')
+    yield 'stat-gcs', '6a00\n' + gcs + '\n'
+    yield 'read-gcs', '6b18\n' + gcs + 'Content-Range: bytes 0-7/8\n\n'
+    yield 'token-gcs', '6a40\nDate: Tue, 14 Nov 2023 22:13:20 GMT\n\n' + error('AuthenticationRequired')
+    bos = [('list', 'e', '{"isTruncated":true,"nextMarker":"z","contents":[{"key":"b","lastModified":"2023-11-14T22:13:20Z",'
+            '"eTag":"e","size":5,"storageClass":"COLD"},{"key":"\\u0000"}],"commonPrefixes":[{"prefix":"a/"}]}'),
+           ('copy', 'f', '  {"eTag":"%s","lastModified":"2023-11-14T22:13:20Z"}' % MD5), ('copy-error', 'f', '{"code":"SlowDown","message":"m","requestId":"i"}'),
+           ('many', 'g', '{"errors":[{"key":"k&","code":"AccessDenied","message":"no"}]}'), ('begin', 'h', '{"uploadId":"u"}'),
+           ('commit', 'j', '{"eTag":"-%s"}' % MD5), ('parts', 'l', '{"parts":[{"partNumber":1,"eTag":"a","size":5}],"isTruncated":true,"nextPartNumberMarker":1}'),
+           ('uploads', 'm', '{"uploads":[{"key":"k","uploadId":"u","initiated":"2023-11-14T22:13:20Z"},{"key":"kk","uploadId":"v"}],"isTruncated":false}')]
+    for name, kind, body in bos:
+        yield f'bos-{name}', f'7{kind}00\nx-bce-content-crc32c: 7\n\n{body}'
+    yield 'bos-archived', '7a50\nx-bce-storage-class: ARCHIVE\n\n{"code":"InvalidObjectState","message":"m"}'
     yield 'skew', '2a50\nDate: Tue, 14 Nov 2023 22:33:20 GMT\n\n'
 
 

@@ -228,6 +228,18 @@ start_azure() {
     eval "$text"
 }
 
+# start_gcs, start_bos [option …]: likewise, GCS_… and BOS_….
+start_gcs() {
+    local text
+    text=$("$SERVERS_DIR/service" gcs start "$T/gcs" 0 "$@") || die "the GCS server does not start"
+    eval "$text"
+}
+start_bos() {
+    local text
+    text=$("$SERVERS_DIR/service" bos start "$T/bos" 0 "$@") || die "the BOS server does not start"
+    eval "$text"
+}
+
 # need_rgw: sets RGW_… to the gateway which runs for all tests, or to one of our own.
 need_rgw() {
     if [ -z "${RGW_PORT:-}" ]; then
@@ -270,9 +282,11 @@ start_proxy() {
     eval "$text"
 }
 
-# cos_ctl METHOD WHAT [body or @file], proxy_ctl likewise: see the servers' heads for what there is.
+# cos_ctl METHOD WHAT [body or @file], proxy_ctl, gcs_ctl, bos_ctl likewise: see the servers' heads for what there is.
 cos_ctl() { _ctl "$COS_CONTROL" "$@"; }
 proxy_ctl() { _ctl "$PROXY_CONTROL" "$@"; }
+gcs_ctl() { _ctl "$GCS_CONTROL" "$@"; }
+bos_ctl() { _ctl "$BOS_CONTROL" "$@"; }
 _ctl() {
     local port=$1 method=$2 what=$3
     shift 3
@@ -372,6 +386,25 @@ conf_azure() {
     shift
     _conf_merged "$name" provider=azure "bucket=$AZURE_CONTAINER" "accessKeyId=$AZURE_ACCOUNT" "accessKeySecret=$AZURE_KEY" \
         "endPoint=$AZURE_ENDPOINT" https=off "$@"
+}
+# conf_gcs, conf_gcs_account SECTION [key=value …]: by HMAC key, by service account; conf_bos likewise.
+conf_gcs() {
+    local name=$1
+    shift
+    _conf_merged "$name" provider=gcs "bucket=$GCS_BUCKET" "accessKeyId=$GCS_SECRET_ID" "accessKeySecret=$GCS_SECRET_KEY" https=off \
+        "connectTo=127.0.0.1:$GCS_PORT" "$@"
+}
+conf_gcs_account() {
+    local name=$1
+    shift
+    _conf_merged "$name" provider=gcs "bucket=$GCS_BUCKET" "serviceAccountFile=$GCS_SERVICE_ACCOUNT" https=off \
+        "connectTo=127.0.0.1:$GCS_PORT" "$@"
+}
+conf_bos() {
+    local name=$1
+    shift
+    _conf_merged "$name" provider=bos "bucket=$BOS_BUCKET" "region=$BOS_REGION" "accessKeyId=$BOS_SECRET_ID" "accessKeySecret=$BOS_SECRET_KEY" \
+        https=off "connectTo=127.0.0.1:$BOS_PORT" "$@"
 }
 conf_s3() {
     local name=$1 bucket=$2

@@ -49,3 +49,7 @@ export function send(port, method, path, headers, body = Buffer.alloc(0)) {
         req.end(body);
     });
 }
+
+// raw(port)(METHOD, path, { host, headers, body }): the same with a Host and a length.
+export const raw = port => (method, path, { host = `127.0.0.1:${port}`, headers = {}, body } = {}) =>
+    send(port, method, path, { host, ...(body !== undefined && { 'content-length': Buffer.byteLength(body) }), ...headers }, body);

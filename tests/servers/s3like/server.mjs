@@ -1,4 +1,4 @@
-// The base of the servers which speak like S3: COS, OSS, KS3. It answers as the provider's protocol says, is strict where a
+// The base of the servers which speak like S3: COS, OSS, KS3, GCS, BOS. It answers as the provider's protocol says, is strict where a
 // client may be wrong, and has every signature checked by the provider's own SDK. What a provider brings is its skin:
 //   env         prefix of the shell assignments        server      the Server header
 //   vendor      "x-cos-", or vendorOf(request)         crc         what is behind it in the checksum's name
@@ -13,7 +13,16 @@
 //   keyFault(byteKey)     a refusal                    badMetaName     a regular expression
 //   authenticate(r, credentials, now_s, clockCode)     requestHeaders(id)   of each answer
 //   errorElements(r, err, id)  more in an <Error>      headError       the header which carries it for HEAD, in base64
-//   etagInHead, lenientRanges, quietIsMute, restoreNeedsMd5, badDigest, listPage   odd habits
+//   etagInHead, lenientRanges, quietIsMute, restoreNeedsMd5, badDigest, listPage, regionless, removesOnlyWhatIs, noBatch, noPartCopy,
+//   noCommitCondition, muteCommits, classInRefusals, metaPrefixCounts, encryptionHeader, standardHeaders   odd habits
+//   asked(query)          the family's parameters, where the provider calls them otherwise; the request's own are r.sent then
+//   results, contentType  the bodies of answers where they are other documents: "list" "copy" "part" "begin" "complete" "parts"
+//                         "uploads", each a function; errorBody(r, err, id); completed(text), deleted(text): what such bodies say;
+//                         malformed: the code of a refusal of one
+//   crc32c()              makes a CRC-32C; checksum(bytes)  headers, instead of the CRC64;  partsEtag(n)  of an object made of parts
+//   createOnly(r)         whether nothing must be overwritten, overwriteRefused [status, code];  version()  more facts of a new object
+//   checkBody(r)          more checks of what came;  transcoded(r, object, headers)  other bytes than the object's
+//   announced(opt)        more shell assignments
 //
 //   node server.mjs --dir DIR [--port N] [--control N] [--log FILE] [--ready FILE] [--region NAME]
 //        [--bucket NAME[@REGION] …] [--cred ID:SECRET[:TOKEN] …]
@@ -57,7 +66,7 @@ import http from 'node:http';
 import { options, RequestLog, Faults, controlServer, listen, announce, operation, sleep } from '../common.mjs';
 import { Body, BodyWriter, toBytes, toText, useDirectory } from '../store.mjs';
 import { StoreError } from './errors.mjs';
-import { checksum, description, limitSize, makeBucket, operations, partsEtag, percentDecode, quoted, xmlReply } from './operations.mjs';
+import { checksum, crc32cOf, description, limitSize, makeBucket, operations, partsEtag, percentDecode, quoted, xmlReply } from './operations.mjs';
 import { world, now } from './world.mjs';
 import { el } from '../xml.mjs';
 
@@ -108,7 +117,8 @@ function parseRequest(req) {
 
 function understand(r) {
     r.path = percentDecode(r.rawPath);
-    r.query = parseQuery(r.rawQuery);
+    r.sent = parseQuery(r.rawQuery);
+    r.query = world.skin.asked?.(r.sent) ?? r.sent;
     Object.assign(r, world.skin.locate(r.host.replace(/:\d+$/, '').toLowerCase(), r.path));
     r.vendor = world.skin.vendorOf?.(r) ?? world.skin.vendor;
     r.byteKey = toBytes(r.key);
@@ -137,19 +147,23 @@ class ClientGone extends Error {}
 // Takes the whole body in, with its digests. `cutAt`: a fault which ends the connection after so many bytes.
 function receive(req, entry, small, cutAt) {
     return new Promise((resolve, reject) => {
-        const writer = new BodyWriter(), texts = [];
+        const writer = new BodyWriter(), crc32c = world.skin.crc32c?.(), texts = [];
         const gone = () => { writer.abandon(); reject(new ClientGone('the client went away')); };
         req.on('data', part => {
             entry.req_bytes += part.length;
             if (cutAt !== undefined && entry.req_bytes > cutAt)
                 return req.socket.resetAndDestroy();
             writer.write(part);
+            crc32c?.update(part);
             if (small && writer.size <= SMALL_BODY)
                 texts.push(part);
         });
         req.on('end', () => {
             req.off('close', gone);
-            resolve({ body: writer.end(), text: Buffer.concat(texts).toString('utf8') });
+            const body = writer.end();
+            if (crc32c)
+                body.crc32c = crc32c.valueOf() >>> 0;
+            resolve({ body, text: Buffer.concat(texts).toString('utf8') });
         });
         req.on('close', gone);
         req.on('error', gone);
@@ -161,7 +175,8 @@ function errorReply(r, err, requestId) {
         console.error(err);
         err = new StoreError(500, 'InternalError', err.message);
     }
-    const reply = xmlReply(el('Error', el('Code', err.code), el('Message', err.message), el('RequestId', requestId),
+    const own = world.skin.errorBody?.(r, err, requestId);
+    const reply = own ? { status: err.status, headers: { 'Content-Type': world.skin.contentType, ...err.headers }, body: Buffer.from(own) } : xmlReply(el('Error', el('Code', err.code), el('Message', err.message), el('RequestId', requestId),
         world.skin.errorElements(r, err, requestId), Object.entries(err.extra).map(([k, v]) => el(k, v))), err.headers, err.status);
     if (world.skin.headError && r.method === 'HEAD')
         reply.headers[world.skin.headError] = reply.body.toString('base64');
@@ -246,7 +261,7 @@ const server = http.createServer(async (req, res) => {
     // The stored object takes the body over; what nobody took goes when the request ends.
     r.takeBody = () => {
         const body = r.body;
-        r.body = { md5: body.md5, crc64: body.crc64, size: body.size, drop() {} };
+        r.body = { ...body, pieces: [], drop() {} };
         return body;
     };
     const finish = (reply, rule) => send(req, res, r, reply, entry, done, rule);
@@ -288,6 +303,7 @@ const server = http.createServer(async (req, res) => {
         const got = await receive(req, entry, small, act === 'cut' ? rule.bytes ?? 1000 : undefined);
         r.body = got.body;
         r.bodyText = got.text;
+        world.skin.checkBody?.(r);
         entry.body = !small && entry.req_bytes > 0;
 
         const failure = () => new StoreError(rule.status ?? 503, rule.code ?? 'SlowDown', rule.message ?? 'Injected.', {}, rule.headers ?? {});
@@ -348,7 +364,7 @@ const server = http.createServer(async (req, res) => {
         }
         const reply = await run();
         if (act === 'wrong_etag')
-            reply.headers = { ...reply.headers, 'ETag': quoted('0'.repeat(32)), ...checksum(r, 1) };
+            reply.headers = { ...reply.headers, 'ETag': quoted('0'.repeat(32)), ...checksum(r, { crc64: 1, crc32c: 1, md5: '0'.repeat(32) }) };
         await finish(reply, rule);
     } catch (err) {
         if (err instanceof ClientGone || res.destroyed)
@@ -370,7 +386,7 @@ const split = rest => {
     const cut = rest.indexOf('/');
     return cut < 0 ? [rest, ''] : [rest.slice(0, cut), rest.slice(cut + 1)];
 };
-const facts = (key, o) => ({ key: toText(key), size: o.body.size, etag: o.etag, md5: o.md5, crc64: String(o.crc64), headers: o.headers, meta: o.meta,
+const facts = (key, o) => ({ key: toText(key), size: o.body.size, etag: o.etag, md5: o.md5, crc64: String(o.crc64), crc32c: o.crc32c, headers: o.headers, meta: o.meta,
     storage_class: o.storageClass, sse: o.sse, modified: o.modified });
 const control = controlServer(faults, {
     'POST /_ctl/cred': (rest, body) => {
@@ -416,13 +432,14 @@ const control = controlServer(faults, {
             parts.push(part);
         return Buffer.concat(parts);
     },
-    'PUT /_ctl/object': (rest, bytes, query, headers) => {
+    'PUT /_ctl/object': async (rest, bytes, query, headers) => {
         const [bucket, key] = split(rest);
         const about = description({ vendor: world.skin.vendor, headers: new Map(Object.entries(headers).filter(([n, v]) =>
             !(n === 'content-type' && v === 'application/x-www-form-urlencoded'))) });
-        const body = Body.of(bytes);
+        const body = Body.of(bytes), crc32c = world.skin.crc32c && await crc32cOf(body);
         const etag = query.has('opaque') ? partsEtag(query.get('opaque')) : world.skin.upperEtags ? body.md5.toUpperCase() : body.md5;
-        world.buckets.get(bucket).put(toBytes(key), { ...about, body, etag, md5: body.md5, crc64: body.crc64, modified: now() });
+        world.buckets.get(bucket).put(toBytes(key), { ...about, body, etag, md5: body.md5, crc64: body.crc64, crc32c, modified: now(),
+            ...world.skin.version?.() });
         return { etag, size: bytes.length, crc64: String(body.crc64) };
     },
     'DELETE /_ctl/object': rest => {
@@ -452,7 +469,7 @@ export async function serve(skin) {
     const said = {
         HOST: '127.0.0.1', PORT: port, CONTROL: controlPort, ENDPOINT: `http://127.0.0.1:${port}`, REGION: opt.region,
         BUCKET: opt.bucket[0], BUCKETS: [...world.buckets.keys()].join(' '), SECRET_ID: firstId, SECRET_KEY: first.secret,
-        TOKEN: first.token ?? '', LOG: opt.log, PID: process.pid,
+        TOKEN: first.token ?? '', LOG: opt.log, PID: process.pid, ...skin.announced?.(opt),
     };
     announce(opt.ready, Object.fromEntries(Object.entries(said).map(([name, value]) => [`${skin.env}_${name}`, value])));
 }
