@@ -51,12 +51,16 @@ enum be_cap {
                                    * vanish by themselves: abort only says that nobody wants them */
     BE_CAP_MP_NO_CONDITION = 1 << 13, /* a commit takes no condition, although a write does */
     BE_CAP_CRC32C = 1 << 14, /* answers carry the CRC-32C of the bytes, of an object made of parts at least a stat's */
+    BE_CAP_BARE_DIRS = 1 << 17,   /* with real directories: they have neither content nor attributes, and no object beside them
+                                   * has their name (ERR_INVALID for whatever comes later) */
 };
 
 /* 0 = no limit. */
 struct be_limits {
     uint64_t max_object, max_put, max_copy;
     uint64_t min_part, max_part;
+    uint64_t part_unit; /* 0, or all parts but the last are of one size, told when the upload is begun, a multiple of
+                           this; and none can be sent again with other bytes */
     unsigned max_parts;
     unsigned max_key, max_meta, list_page, batch; /* bytes, bytes, entries, keys */
 };
@@ -181,6 +185,7 @@ struct be_many {
 struct be_mp {
     struct be_op op;
     const struct kvlist *meta; /* begin: NULL = none */
+    uint64_t part_size;        /* begin, with limits.part_unit: of all parts but the last; 0 = limits.min_part */
     char *upload_id;           /* begin: out, owned; abort: in, borrowed by the call */
 };
 

@@ -38,9 +38,18 @@ struct dialect_site {
                               part that was asked for while it goes by, and then hangs up */
     bool copy_needs_source;     /* a copy is built from what its source has: the driver looks there
                                    first, see dialect_call.source */
+    bool copy_source_unchecked; /* whole copies ignore src_etag, too */
     bool gone_upload_is_invalid; /* a commit of an upload that is gone is refused like one of wrong
                                     parts: the driver looks which of them it was */
+    bool commit_unchecked;      /* a commit takes whatever parts there are: the driver compares them
+                                   with those that are meant before it */
+    bool lists_dirs; /* BE_LIST shows what is in one directory, in any order: the driver makes lists
+                        of that. It asks with the delimiter, a prefix that is "" or ends in '/', and
+                        pages like those of BE_MP_PARTS; entries of directories are prefixes. */
 };
+
+/* The etag of a key "dir/" that is a real directory: it has no content, and so one version. */
+#define DIALECT_DIR_ETAG "directory"
 
 /* One set of credentials. Constant; shared by those who sign with it. */
 struct dialect_keys {
@@ -63,8 +72,8 @@ struct dialect_call {
                       dialect_page.more */
     uint64_t random; /* BE_MP_BEGIN: no other call had this, on any machine … */
     int64_t begun_s; /* … and the wall clock, for dialects that invent the upload's id */
-    const char
-        *page[2]; /* BE_MP_PARTS, BE_MP_UPLOADS: what the page before returned; NULL at first */
+    const char *page[2];  /* BE_MP_PARTS, BE_MP_UPLOADS, BE_LIST with lists_dirs: what the page
+                             before returned; NULL at first */
     const size_t *chosen; /* BE_REMOVE_MANY: indexes into the operation's keys … */
     size_t n_chosen;
     struct errinfo *errs; /* … and where parse says what became of each, by the same indexes */
@@ -162,7 +171,10 @@ struct be_dialect {
      * one: reterr then is as from classify. */
     int (*parse)(const struct dialect_site *site, const struct dialect_call *call,
                  const struct dialect_answer *a, struct dialect_page *page, struct errinfo *reterr);
-    /* Any other answer: class, code, request id, message, retry_after_ms. */
+    /* Any other answer: class, code, request id, message, retry_after_ms. ERR_NONE: what is asked
+     * for is so already, and parse is called as for a success. Codes that the driver or its callers
+     * act upon have the same names at all providers: NoSuchBucket, NoSuchUpload; InvalidRange: a
+     * read begins behind the end; PartExists: there is a part of that number, which stays. */
     void (*classify)(const struct dialect_site *site, const struct dialect_call *call,
                      const struct dialect_answer *a, struct errinfo *ret);
     /* Answers that are worth parsing while they come; NULL when they are not. stream_new may return
@@ -173,13 +185,15 @@ struct be_dialect {
 };
 
 extern const struct be_dialect be_dialect_s3, be_dialect_cos, be_dialect_oss, be_dialect_ks3,
-    be_dialect_azure, be_dialect_gcs, be_dialect_bos, be_dialect_http;
+    be_dialect_azure, be_dialect_gcs, be_dialect_bos, be_dialect_upyun, be_dialect_http;
 
 /* --- shared by dialects: dialect.c
  * ----------------------------------------------------------------------------------- */
 
 /* The request line's URL: scheme, host, path and encoded query. */
 int dialect_url(const struct dialect_site *site, const struct dialect_request *r, struct buf *ret);
+/* The request line's path and encoded query. */
+int dialect_target(const struct dialect_request *r, struct buf *ret);
 /* base + '/' + key, encoded. */
 int dialect_path(const struct dialect_site *site, const char *key, struct buf *ret);
 
@@ -262,7 +276,12 @@ char *dialect_meta_decode(const char *value);
  * a '-' before another one, is written as "--" and two hexadecimal digits. Decoding as above. */
 int dialect_meta_name_encode(const char *name, struct buf *ret);
 char *dialect_meta_name_decode(const char *name);
-bool dialect_header_name_ok(const char *name);   /* a token of RFC 9110 */
+bool dialect_header_name_ok(const char *name); /* a token of RFC 9110 */
+/* One user metadatum as a header: prefix and name, the name encoded unless encode_name is NULL.
+ * *bytes counts as most providers do: name without prefix, and value, as sent. */
+int dialect_add_user_meta(const char *prefix, const char *name,
+                          int (*encode_name)(const char *name, struct buf *ret), const char *value,
+                          struct kvlist *headers, size_t *bytes, struct errinfo *reterr);
 bool dialect_header_value_ok(const char *value); /* no control characters */
 
 /* The reason in an answer that has no other: by status alone. */

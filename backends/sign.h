@@ -97,6 +97,11 @@ int sign_bce(const struct sign_req *req, const struct sign_key *key, const char 
 int sign_jwt(const char *header, const char *claims, const char *pem, size_t pem_len,
              struct buf *ret);
 
+/* Upyun: the method, the path and query as they are sent, the date as it is sent, and the Content-MD5 if one is sent (else
+ * ""). The key's secret is the operator's password; its MD5 signs. */
+int sign_upyun(const char *method, const char *target, const char *date, const char *content_md5,
+               const struct sign_key *key, struct sign_out *out);
+
 /* "20231114T221320Z", "2023-11-14T22:13:20Z" and "Tue, 14 Nov 2023 22:13:20 GMT" of a Unix time. */
 #define SIGN_DATE_SIZE 40
 void sign_date_iso(int64_t unix_s, char ret[SIGN_DATE_SIZE]);

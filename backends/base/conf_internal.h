@@ -47,8 +47,10 @@ enum {
     P_AZURE = 64,
     P_GCS = 128,
     P_BOS = 256,
+    P_UPYUN = 512,
     P_HTTP = 1 << 20,
-    P_CLOUD = P_S3 | P_COS | P_OSS | P_KS3 | P_AZURE | P_GCS | P_BOS | P_MEMORY,
+    P_CLASSES = P_S3 | P_COS | P_OSS | P_KS3 | P_AZURE | P_GCS | P_BOS | P_MEMORY, /* have storage classes, encryption, tokens */
+    P_CLOUD = P_CLASSES | P_UPYUN,
     P_ALL = P_LOCAL | P_CLOUD | P_HTTP
 };
 

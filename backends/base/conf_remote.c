@@ -71,6 +71,12 @@ const struct provider conf_providers[] = {
              {"BCE_SECRET_ACCESS_KEY", "BAIDUCLOUD_SECRET_KEY"},
              {"BCE_SESSION_TOKEN", "BAIDUCLOUD_SECURITY_TOKEN"}},
      .region = "bj"},
+    {.name = "upyun",
+     .bit = P_UPYUN,
+     .cloud = true,
+     .placed = true,
+     .scheme = "upyun",
+     .env = {{"UPYUN_OPERATOR"}, {"UPYUN_PASSWORD"}}},
     {.name = "http", .bit = P_HTTP},
     {.name = "memory", .bit = P_MEMORY, .scheme = "memory", .signatures = {"v4", "v2"}},
 };
@@ -91,7 +97,7 @@ static const struct keydef {
 } keys[N_KEYS] = {
     [KEY_PROVIDER] = {"provider", {NULL}, K_STR, P_ALL, AT(provider), 0, 0},
     [KEY_BUCKET] = {"bucket", {"bucketName"}, K_STR, P_CLOUD, AT(bucket), 0, 0},
-    [KEY_REGION] = {"region", {NULL}, K_STR, P_CLOUD & ~P_AZURE, AT(region), 0, 0},
+    [KEY_REGION] = {"region", {NULL}, K_STR, P_CLASSES & ~P_AZURE, AT(region), 0, 0},
     [KEY_PREFIX] = {"prefix", {NULL}, K_STR, P_ALL, AT(prefix), 0, 0},
     [KEY_ENDPOINT] = {"endPoint", {NULL}, K_STR, P_CLOUD, AT(endpoint), 0, 0},
     [KEY_PATH] = {"path", {NULL}, K_STR, P_LOCAL, AT(path), 0, 0},
@@ -100,14 +106,14 @@ static const struct keydef {
     [KEY_SECRET] =
         {"accessKeySecret", {"secretKey"}, K_SECRET, P_CLOUD | P_HTTP, AT(access_key_secret), 0, 0},
     [KEY_TOKEN] =
-        {"securityToken", {"token", "sasToken"}, K_SECRET, P_CLOUD, AT(security_token), 0, 0},
+        {"securityToken", {"token", "sasToken"}, K_SECRET, P_CLASSES, AT(security_token), 0, 0},
     [KEY_HTTPS] = {"https", {NULL}, K_BOOL, P_CLOUD, AT(https), 0, 0},
-    [KEY_PATH_STYLE] = {"pathStyle", {NULL}, K_BOOL, P_CLOUD, AT(path_style), 0, 0},
+    [KEY_PATH_STYLE] = {"pathStyle", {NULL}, K_BOOL, P_CLASSES, AT(path_style), 0, 0},
     [KEY_CONNECT_TO] = {"connectTo", {NULL}, K_STR, P_CLOUD | P_HTTP, AT(connect_to), 0, 0},
     [KEY_PROXY_HOST] = {"proxyHost", {NULL}, K_STR, P_CLOUD | P_HTTP, AT(proxy_host), 0, 0},
     [KEY_PROXY_PORT] = {"proxyPort", {NULL}, K_UINT, P_CLOUD | P_HTTP, AT(proxy_port), 1, 65535},
-    [KEY_STORAGE_CLASS] = {"storageClass", {NULL}, K_STR, P_CLOUD, AT(storage_class), 0, 0},
-    [KEY_ENCRYPTION] = {"encryptionType", {NULL}, K_STR, P_CLOUD, AT(encryption), 0, 0},
+    [KEY_STORAGE_CLASS] = {"storageClass", {NULL}, K_STR, P_CLASSES, AT(storage_class), 0, 0},
+    [KEY_ENCRYPTION] = {"encryptionType", {NULL}, K_STR, P_CLASSES, AT(encryption), 0, 0},
     [KEY_SMALL_THRESHOLD] =
         {"smallFileThreshold", {NULL}, K_SIZE, P_ALL, AT(small_file_threshold), 1, 5 * GIB},
     [KEY_SMALL_SLOTS] = {"smallFileExecutorNum", {NULL}, K_UINT, P_ALL, AT(small_slots), 1, 1024},
@@ -763,7 +769,7 @@ static const struct provider *find_provider(const char *name)
 }
 
 /* memory is for tests: works, but is not offered. */
-#define KNOWN_PROVIDERS "local, s3, cos, oss, ks3, azure, gcs, bos, http"
+#define KNOWN_PROVIDERS "local, s3, cos, oss, ks3, azure, gcs, bos, upyun, http"
 
 static void check_signature(struct loader *l, const struct raw *raw, const struct provider *p,
                             struct conf_remote *r)

@@ -1,6 +1,6 @@
 #!/bin/bash
 # The contract suite against servers: Ceph RGW for s3, in both signature versions and list types; the servers of COS, OSS and KS3 (both
-# signatures each; path style too), of GCS (both kinds of credentials) and BOS; Azurite with SharedKey and with a SAS; s3fast as a
+# signatures each; path style too), of GCS (both kinds of credentials) and BOS, of Upyun; Azurite with SharedKey and with a SAS; s3fast as a
 # compatible server (with and without conditions, both list types) and as AWS itself (virtual host, its own quirks); nginx, with and
 # without ranges and what else web servers do, for http.
 # timeout: 500
@@ -22,6 +22,8 @@ conf_ks3 ks3-path "endPoint=$KS3_ENDPOINT"
 start_azure
 conf_azure azure
 conf_azure azure-sas accessKeySecret= "sasToken=$AZURE_SAS"
+start_upyun --page 3 --parts-page 2
+conf_upyun upyun
 start_s3fast --bucket one --bucket two --bucket three
 conf_s3fast s3fast one conditionalWrites=on
 conf_s3fast s3fast-v1 two listVersion=1

@@ -90,7 +90,9 @@ static void out_of_order(void **state)
     struct be_part_id ids[3];
     send_part(t, key, id, 2, data + part, part, &ids[1]);
     send_part(t, key, id, 3, data + 2 * part, 77, &ids[2]);
-    send_part(t, key, id, 1, "to be replaced", 14, &ids[0]);
+    if (t->be->limits.part_unit == 0) { /* else what is sent stays */
+        send_part(t, key, id, 1, "to be replaced", 14, &ids[0]);
+    }
     send_part(t, key, id, 1, data, part, &ids[0]);
 
     struct be_parts p = {.op = {.key = key}, .upload_id = id};

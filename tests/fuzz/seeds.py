@@ -139,6 +139,13 @@ def answers():
     for name, kind, body in bos:
         yield f'bos-{name}', f'7{kind}00\nx-bce-content-crc32c: 7\n\n{body}'
     yield 'bos-archived', '7a50\nx-bce-storage-class: ARCHIVE\n\n{"code":"InvalidObjectState","message":"m"}'
+    upyun = f'ETag: "{MD5}"\nContent-Md5: {MD5}\nx-upyun-file-type: file\nx-upyun-file-size: 5\nx-upyun-file-date: 1700000000\nx-upyun-meta-objmig-expires: x\nx-upyun-meta-a: b\n\n'
+    yield 'upyun-stat', '8a00\n' + upyun
+    yield 'upyun-list', '8e00\n\n{"files":[{"type":"folder","name":"d"},{"type":"x","name":"f","length":5,"last_modified":1700000000,"etag":"e"}],"iter":"i"}'
+    yield 'upyun-begin', '8h20\nX-Upyun-Multi-Uuid: u\n\n'
+    yield 'upyun-parts', '8l00\n\n{"parts":[{"etag":"a","size":5,"id":0}]}'
+    yield 'upyun-uploads', '8m00\n\n{"files":[{"key":"/k","uuid":"u","completed":false,"created_at":1700000000}]}'
+    yield 'upyun-error', '8d40\n\n{"code":40300005,"msg":"directory not empty","id":"r"}'
     yield 'skew', '2a50\nDate: Tue, 14 Nov 2023 22:33:20 GMT\n\n'
 
 

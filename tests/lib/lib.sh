@@ -240,6 +240,15 @@ start_bos() {
     eval "$text"
 }
 
+# start_upyun [option …]: likewise, UPYUN_….
+start_upyun() { _start_service upyun "$@"; }
+_start_service() {
+    local name=$1 text
+    shift
+    text=$("$SERVERS_DIR/service" "$name" start "$T/$name" 0 "$@") || die "the server $name does not start"
+    eval "$text"
+}
+
 # need_rgw: sets RGW_… to the gateway which runs for all tests, or to one of our own.
 need_rgw() {
     if [ -z "${RGW_PORT:-}" ]; then
@@ -282,19 +291,21 @@ start_proxy() {
     eval "$text"
 }
 
-# cos_ctl METHOD WHAT [body or @file], proxy_ctl, gcs_ctl, bos_ctl likewise: see the servers' heads for what there is.
+# cos_ctl METHOD WHAT [body or @file], proxy_ctl, gcs_ctl, bos_ctl, upyun_ctl likewise: see the servers' heads for what there is.
 cos_ctl() { _ctl "$COS_CONTROL" "$@"; }
 proxy_ctl() { _ctl "$PROXY_CONTROL" "$@"; }
 gcs_ctl() { _ctl "$GCS_CONTROL" "$@"; }
 bos_ctl() { _ctl "$BOS_CONTROL" "$@"; }
+upyun_ctl() { store_ctl UPYUN "$@"; }
 _ctl() {
     local port=$1 method=$2 what=$3
     shift 3
     curl -sSg --fail-with-body --noproxy '*' -X "$method" -H 'Content-Type:' ${1+--data-binary "$1"} "http://127.0.0.1:$port/_ctl/$what"
 }
 
-# cos_fault JSON, proxy_fault JSON: one rule, e.g. '{"op":"UploadPart","action":"status","status":503,"count":3}'
+# cos_fault, upyun_fault, proxy_fault JSON: one rule, e.g. '{"op":"UploadPart","action":"status","status":503,"count":3}'
 cos_fault() { cos_ctl POST fault "$1" >/dev/null || die "bad fault: $1"; }
+upyun_fault() { store_fault UPYUN "$1"; }
 proxy_fault() { proxy_ctl POST fault "$1" >/dev/null || die "bad fault: $1"; }
 
 urlencode() {
@@ -309,7 +320,7 @@ urlencode() {
     printf '%s' "$out"
 }
 
-# Behind the mount's back, in the bucket of the server COS, OSS or KS3: store_put SERVER KEY FILE; store_cat SERVER KEY; store_rm SERVER KEY;
+# Behind the mount's back, in the bucket of the server COS, OSS, KS3 or UPYUN: store_put SERVER KEY FILE; store_cat SERVER KEY; store_rm SERVER KEY;
 # store_stat SERVER KEY FIELD (md5, size, etag, meta.mtime, headers.content-type …); store_has SERVER KEY; store_keys SERVER [PREFIX]
 store_ctl() {
     local port=$1_CONTROL
@@ -337,6 +348,11 @@ cos_rm() { store_rm COS "$@"; }
 cos_stat() { store_stat COS "$@"; }
 cos_has() { store_has COS "$@"; }
 cos_keys() { store_keys COS "$@"; }
+
+# The same in $UPYUN_BUCKET.
+upyun_put() { store_put UPYUN "$@"; }
+upyun_cat() { store_cat UPYUN "$@"; }
+upyun_stat() { store_stat UPYUN "$@"; }
 
 # s3 METHOD /BUCKET/KEY [curl option …]: one signed request to the gateway; the path is percent-encoded already.
 s3() {
@@ -371,7 +387,8 @@ write_conf() {
     } >>"$CONF"
 }
 
-# conf_cos, conf_oss, conf_ks3, conf_azure SECTION [key=value …]; conf_s3, conf_s3fast SECTION BUCKET […]; conf_local SECTION PATH […]. A later key overrides.
+# conf_cos, conf_oss, conf_ks3, conf_azure, conf_upyun SECTION [key=value …]; conf_s3, conf_s3fast SECTION BUCKET […]; conf_local SECTION PATH […].
+# A later key overrides.
 conf_cos() { _conf_store COS cos "$@"; }
 conf_oss() { _conf_store OSS oss "$@"; }
 conf_ks3() { _conf_store KS3 ks3 "$@"; }
@@ -417,6 +434,12 @@ conf_s3fast() {
     shift 2
     _conf_merged "$name" provider=s3 "bucket=$bucket" "region=$S3FAST_REGION" "accessKeyId=$S3FAST_ACCESS_KEY" \
         "accessKeySecret=$S3FAST_SECRET_KEY" "endPoint=$S3FAST_ENDPOINT" https=off pathStyle=on "$@"
+}
+conf_upyun() {
+    local name=$1
+    shift
+    _conf_merged "$name" provider=upyun "bucket=$UPYUN_BUCKET" "accessKeyId=$UPYUN_OPERATOR" "accessKeySecret=$UPYUN_PASSWORD" \
+        https=off "connectTo=127.0.0.1:$UPYUN_PORT" "$@"
 }
 conf_local() {
     local name=$1 path=$2

@@ -50,7 +50,7 @@ static void expect_fault(const char *text, const char *want)
 }
 
 #define KEYS "accessKeyId=AKID\naccessKeySecret=hush\n"
-#define PROVIDERS "local, s3, cos, oss, ks3, azure, gcs, bos, http"
+#define PROVIDERS "local, s3, cos, oss, ks3, azure, gcs, bos, upyun, http"
 #define GCS "[g]\nprovider=gcs\nbucket=b\n"
 #define S3 "[s]\nprovider=s3\nbucket=b\nregion=us-east-1\n"
 
@@ -79,6 +79,8 @@ static void clear_env(void)
         "AZURE_STORAGE_KEY",
         "AZURE_STORAGE_SAS_TOKEN",
         "AZURE_STORAGE_CONNECTION_STRING",
+        "UPYUN_OPERATOR",
+        "UPYUN_PASSWORD",
         "OBJMIG_CONFIG",
     };
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
