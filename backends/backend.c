@@ -33,6 +33,7 @@ static const struct be_ops *const registry[] = {
     &be_local_ops,
     &be_memory_ops,
     &be_oss_ops,
+    &be_qiniu_ops,
     &be_s3_ops,
 };
 

@@ -53,6 +53,7 @@ enum be_cap {
     BE_CAP_CRC32C = 1 << 14, /* answers carry the CRC-32C of the bytes, of an object made of parts at least a stat's */
     BE_CAP_BARE_DIRS = 1 << 17,   /* with real directories: they have neither content nor attributes, and no object beside them
                                    * has their name (ERR_INVALID for whatever comes later) */
+    BE_CAP_MP_UNLISTED = 1 << 18, /* nobody can list unfinished uploads: mp_uploads finds none; they expire by themselves */
 };
 
 /* 0 = no limit. */

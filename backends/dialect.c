@@ -18,6 +18,7 @@ void dialect_request_fini(struct dialect_request *r)
     kv_fini(&r->query);
     kv_fini(&r->headers);
     buf_fini(&r->own);
+    buf_fini(&r->note);
     *r = (struct dialect_request){0};
 }
 

@@ -68,12 +68,12 @@ struct dialect_call {
                          metadata beyond backend.h comes back in `source` only */
     const struct dialect_site *src; /* BE_COPY, BE_MP_PART with a source: where it is */
     const struct be_stat *source;   /* BE_COPY with site->copy_needs_source: what was found there */
-    unsigned step; /* BE_COPY: of one made by several requests, which this is; see
-                      dialect_page.more */
+    unsigned step;   /* of an operation made by several requests: how many came before this one */
     uint64_t random; /* BE_MP_BEGIN: no other call had this, on any machine … */
     int64_t begun_s; /* … and the wall clock, for dialects that invent the upload's id */
-    const char *page[2];  /* BE_MP_PARTS, BE_MP_UPLOADS, BE_LIST with lists_dirs: what the page
-                             before returned; NULL at first */
+    const char *page[2];  /* what parse of the request before returned; NULL at first: the next page
+                             of BE_MP_PARTS, BE_MP_UPLOADS, and BE_LIST with lists_dirs; the next
+                             step of what takes several requests */
     const size_t *chosen; /* BE_REMOVE_MANY: indexes into the operation's keys … */
     size_t n_chosen;
     struct errinfo *errs; /* … and where parse says what became of each, by the same indexes */
@@ -94,6 +94,7 @@ struct dialect_request {
     size_t body_len;
     struct buf own;       /* a body that build wrote */
     char body_sha256[65]; /* a dialect's sign keeps it here between attempts; "" = not computed */
+    struct buf note;      /* what build tells the same dialect's sign; never sent by itself */
     /* a copy's source, where it needs a signature of its own; borrowed from the call */
     const struct dialect_site *src;
     const char *src_key;
@@ -112,14 +113,13 @@ struct dialect_answer {
 
 /* Pages that parse hands back; owned by the driver: dialect_page_fini. */
 struct dialect_page {
-    char *next[2]; /* both NULL: that was the last one */
+    char *next[2]; /* both NULL: that was the last one. Else build is asked for one more request */
     /* BE_MP_PARTS, BE_MP_UPLOADS: what this page adds; the driver collects it */
     struct be_part_id *parts;
     size_t n_parts;
     struct be_upload *uploads;
     size_t n_uploads;
     size_t unshowable; /* BE_LIST: keys left out: empty, or with a NUL byte */
-    bool more; /* BE_COPY: this request is done, and the copy needs the one of the next step */
 };
 void dialect_page_fini(struct dialect_page *p);
 /* Keeps the uploads of exactly that key: a prefix also finds longer ones. */
@@ -149,9 +149,6 @@ struct be_dialect {
     const char *(*key_fault)(const struct dialect_site *site, const char *key);
     /* Whether `key` can be sent in a batch; the others are removed one by one. NULL: all can. */
     bool (*can_batch)(const struct dialect_site *site, const char *key);
-    /* Does, without any request, what the store has none for: true when the outputs are written.
-     * NULL: there is no such operation. */
-    bool (*at_once)(const struct dialect_site *site, const struct dialect_call *call);
     /* An unsigned request. ERR_INVALID when the store cannot do that (-EOPNOTSUPP: the caller
      * should do it by other means, e.g. stream instead of copy). */
     int (*build)(const struct dialect_site *site, const struct dialect_call *call,
@@ -185,7 +182,8 @@ struct be_dialect {
 };
 
 extern const struct be_dialect be_dialect_s3, be_dialect_cos, be_dialect_oss, be_dialect_ks3,
-    be_dialect_azure, be_dialect_gcs, be_dialect_bos, be_dialect_upyun, be_dialect_http;
+    be_dialect_azure, be_dialect_gcs, be_dialect_bos, be_dialect_upyun, be_dialect_qiniu,
+    be_dialect_http;
 
 /* --- shared by dialects: dialect.c
  * ----------------------------------------------------------------------------------- */

@@ -182,6 +182,14 @@ void objstore_cancel(struct be *be, struct be_op *op)
 
 /* --- one attempt */
 
+/* Some requests of a change only look. */
+static bool may_change(const struct run *r)
+{
+    const char *method = r->req.method;
+    return be_kind_changes(r->call.kind) && method && strcmp(method, "GET") != 0 &&
+           strcmp(method, "HEAD") != 0;
+}
+
 /* Whether doing the call twice is the same as once. */
 static bool is_repeatable(const struct dialect_call *call)
 {
@@ -325,10 +333,6 @@ void run_attempt(struct work *w)
     struct objstore *s = r->s;
     struct errinfo err = {0};
     int rc = 0;
-    if (s->d->at_once && s->d->at_once(r->site, &r->call)) {
-        run_finish(r, 0);
-        return;
-    }
     if (r->op->deadline_ns > 0 && time_mono_ns() >= r->op->deadline_ns) {
         rc = err_set(&err, ERR_TRANSIENT, -ETIMEDOUT, "the time for this operation is over");
     } else {
@@ -360,7 +364,7 @@ void run_attempt(struct work *w)
         err_fold(&r->fold, &err);
         err = r->fold;
     }
-    err.outcome_unknown = r->unknown || r->call.step > 0;
+    err.outcome_unknown = r->unknown || r->changed;
     run_fail(r, &err, rc);
 }
 
@@ -494,14 +498,7 @@ static void run_advance(struct run *r)
         run_next_many(r);
         return;
     }
-    r->op->stray = r->op->stray || (be_kind_changes(r->call.kind) && (r->unknown || r->http.resent));
-    if (r->more) {
-        r->more = false;
-        r->call.step++;
-        run_call_reset(r);
-        run_again_now(r);
-        return;
-    }
+    r->op->stray = r->op->stray || (may_change(r) && (r->unknown || r->http.resent));
     switch (r->look) {
     case LOOK_NO:
         break;
@@ -530,6 +527,8 @@ static void run_advance(struct run *r)
         return;
     }
     if (r->page[0]) {
+        r->changed = r->changed || may_change(r);
+        r->call.step++;
         run_call_reset(r);
         r->call.page[0] = r->page[0];
         r->call.page[1] = r->page[1];
@@ -636,8 +635,8 @@ static void run_failed(struct run *r, struct errinfo *err, int rc)
         run_again_after(r, wait_ms);
         return;
     }
-    /* the first of several requests changed the object already */
-    r->fold.outcome_unknown = r->unknown || r->call.step > 0;
+    /* what came before it is done */
+    r->fold.outcome_unknown = r->unknown || r->changed;
     if (r->look == LOOK_UPLOAD) {
         run_looked_at_upload(r, err->cls);
         return;
@@ -698,10 +697,9 @@ static int on_success(struct run *r, struct errinfo *err)
         rc = check_read(r, err);
     }
     if (rc == 0) {
-        r->more = page.more;
         rc = take_page(r, &page, err);
     } else if (err->cls == ERR_TRANSIENT || err->cls == ERR_INTEGRITY) {
-        err->outcome_unknown = be_kind_changes(r->call.kind);
+        err->outcome_unknown = may_change(r);
     }
     dialect_page_fini(&page);
     return rc;
@@ -723,8 +721,7 @@ static int on_refusal(struct run *r, struct errinfo *err)
         return 0; /* what is not there is removed */
     }
     if (a.http_status >= 500 && err->cls == ERR_TRANSIENT) {
-        err->outcome_unknown =
-            be_kind_changes(r->call.kind); /* it may have failed after doing it */
+        err->outcome_unknown = may_change(r); /* it may have failed after doing it */
     }
     return err_to_errno(err);
 }
@@ -806,6 +803,6 @@ static void on_http_done(struct http_req *h)
         run_advance(r);
         return;
     }
-    err.outcome_unknown = (err.outcome_unknown || h->resent) && be_kind_changes(r->call.kind);
+    err.outcome_unknown = (err.outcome_unknown || h->resent) && may_change(r);
     run_failed(r, &err, rc);
 }

@@ -343,6 +343,12 @@ static int open_cos(struct be **ret_be, const struct conf_remote *conf, const st
     return objstore_open(&be_dialect_cos, ret_be, conf, env, reterr);
 }
 
+static int open_qiniu(struct be **ret_be, const struct conf_remote *conf, const struct be_env *env,
+                      struct errinfo *reterr)
+{
+    return objstore_open(&be_dialect_qiniu, ret_be, conf, env, reterr);
+}
+
 static int open_oss(struct be **ret_be, const struct conf_remote *conf, const struct be_env *env,
                     struct errinfo *reterr)
 {
@@ -388,3 +394,4 @@ const struct be_ops be_azure_ops = OBJSTORE_OPS("azure", open_azure);
 const struct be_ops be_gcs_ops = OBJSTORE_OPS("gcs", open_gcs);
 const struct be_ops be_bos_ops = OBJSTORE_OPS("bos", open_bos);
 const struct be_ops be_upyun_ops = OBJSTORE_OPS("upyun", open_upyun);
+const struct be_ops be_qiniu_ops = OBJSTORE_OPS("qiniu", open_qiniu);

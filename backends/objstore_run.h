@@ -31,6 +31,7 @@ struct run {
     unsigned tries;   /* of this call */
     unsigned skews;   /* of this operation */
     bool unknown;     /* an earlier attempt of this call may have worked */
+    bool changed;     /* an earlier call of this operation did */
     int64_t offset_s; /* this attempt is signed with */
     int64_t signed_s;
     struct errinfo fold; /* this call's attempts so far */
@@ -61,7 +62,6 @@ struct run {
         LOOK_PART,   /* at the part the server has instead of the one sent */
         LOOK_DIR,    /* whether a directory without names is there */
     } look;
-    bool more; /* the answer asked for one more request of the same copy */
     struct be_stat source;
     struct be_parts upload;
     /* a list made of directories: objstore_dirs.c */

@@ -240,8 +240,9 @@ start_bos() {
     eval "$text"
 }
 
-# start_upyun [option …]: likewise, UPYUN_….
+# start_upyun, start_qiniu [option …]: likewise, UPYUN_… and QINIU_….
 start_upyun() { _start_service upyun "$@"; }
+start_qiniu() { _start_service qiniu "$@"; }
 _start_service() {
     local name=$1 text
     shift
@@ -297,6 +298,7 @@ proxy_ctl() { _ctl "$PROXY_CONTROL" "$@"; }
 gcs_ctl() { _ctl "$GCS_CONTROL" "$@"; }
 bos_ctl() { _ctl "$BOS_CONTROL" "$@"; }
 upyun_ctl() { store_ctl UPYUN "$@"; }
+qiniu_ctl() { store_ctl QINIU "$@"; }
 _ctl() {
     local port=$1 method=$2 what=$3
     shift 3
@@ -306,6 +308,7 @@ _ctl() {
 # cos_fault, upyun_fault, proxy_fault JSON: one rule, e.g. '{"op":"UploadPart","action":"status","status":503,"count":3}'
 cos_fault() { cos_ctl POST fault "$1" >/dev/null || die "bad fault: $1"; }
 upyun_fault() { store_fault UPYUN "$1"; }
+qiniu_fault() { store_fault QINIU "$1"; }
 proxy_fault() { proxy_ctl POST fault "$1" >/dev/null || die "bad fault: $1"; }
 
 urlencode() {
@@ -353,6 +356,11 @@ cos_keys() { store_keys COS "$@"; }
 upyun_put() { store_put UPYUN "$@"; }
 upyun_cat() { store_cat UPYUN "$@"; }
 upyun_stat() { store_stat UPYUN "$@"; }
+
+# The same in $QINIU_BUCKET; qiniu_put KEY FILE [QUERY].
+qiniu_put() { qiniu_ctl PUT "object/$QINIU_BUCKET/$(urlencode "$1")${3:+?$3}" "@$2" >/dev/null; }
+qiniu_stat() { store_stat QINIU "$@"; }
+qiniu_keys() { store_keys QINIU "$@"; }
 
 # s3 METHOD /BUCKET/KEY [curl option …]: one signed request to the gateway; the path is percent-encoded already.
 s3() {
@@ -422,6 +430,12 @@ conf_bos() {
     shift
     _conf_merged "$name" provider=bos "bucket=$BOS_BUCKET" "region=$BOS_REGION" "accessKeyId=$BOS_SECRET_ID" "accessKeySecret=$BOS_SECRET_KEY" \
         https=off "connectTo=127.0.0.1:$BOS_PORT" "$@"
+}
+conf_qiniu() {
+    local name=$1
+    shift
+    _conf_merged "$name" provider=qiniu "bucket=$QINIU_BUCKET" "region=$QINIU_REGION" "domain=$QINIU_DOMAIN" "accessKeyId=$QINIU_AK" \
+        "accessKeySecret=$QINIU_SK" https=off "connectTo=127.0.0.1:$QINIU_PORT" "$@"
 }
 conf_s3() {
     local name=$1 bucket=$2

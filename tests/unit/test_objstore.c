@@ -748,6 +748,83 @@ static void begins_and_aborts_without_a_request(void **state)
     be_close(a);
 }
 
+#define STAT_K "{\"hash\":\"Fh\",\"fsize\":3,\"mimeType\":\"a/b\"}"
+
+/* Several requests are one operation: when a later one fails, the earlier ones have happened. */
+static void takes_several_steps(void **state)
+{
+    (void)state;
+    struct be *q = open_store("qiniu", 2);
+    CLEANUP(kv_fini) struct kvlist meta = {0};
+    kv_set(&meta, "meta-a", "1");
+    struct be_copy o = {.op = {.key = "to"}, .src = q, .src_key = "k", .src_etag = "Fh", .size = 3, .meta = &meta};
+    ANSWER(.status = 503);
+    ANSWER(.body = STAT_K);
+    ANSWER(.status = 500);
+    ANSWER(.body = "");
+    ANSWER(.body = "");
+    assert_int_equal(BE_SYNC(q, be_copy, &o), 0);
+    assert_int_equal(peer_n_requests(peer), 5);
+    assert_string_equal(o.object.etag, "Fh");
+    assert_true(o.op.stray); /* the copy that got a 500 may still arrive */
+    assert_head(1, "GET /stat/");
+    assert_head(2, "POST /copy/");
+    assert_head(3, "POST /copy/");
+    assert_head(4, "POST /chgm/");
+
+    /* nothing was changed by looking */
+    ANSWER(.status = 599);
+    ANSWER(.status = 599);
+    (void)BE_SYNC(q, be_copy, &o);
+    assert_fails(&o.op, -EIO, ERR_TRANSIENT, false, 7);
+    /* refused at once, and yet the bytes are copied */
+    ANSWER(.body = STAT_K);
+    ANSWER(.body = "");
+    ANSWER(.status = 400);
+    (void)BE_SYNC(q, be_copy, &o);
+    assert_fails(&o.op, -EINVAL, ERR_INVALID, true, 10);
+    be_close(q);
+}
+
+static void asks_nothing_that_cannot_be_asked(void **state)
+{
+    (void)state;
+    struct be *q = open_store("qiniu", 2);
+    struct be_uploads o = {.op = {.key = "k"}};
+    assert_int_equal(BE_SYNC(q, be_mp_uploads, &o), 0);
+    assert_int_equal(o.n_uploads, 0);
+    assert_int_equal(peer_n_requests(peer), 0);
+    be_close(q);
+}
+
+/* Signatures that are part of a URL or of a body are made anew, too. */
+static void signs_urls_and_forms_by_the_servers_clock(void **state)
+{
+    (void)state;
+    struct be *q = open_store("qiniu", 2);
+    char buf[3];
+    struct be_read o = {.op = {.key = "k"}, .buf = buf, .len = 3};
+    ANSWER(.status = 401, .headers = DATE, .body = "{\"error\":\"expired token\"}");
+    ANSWER(.headers = "ETag: \"h\"\r\n", .body = "abc");
+    assert_int_equal(BE_SYNC(q, be_read, &o), 0);
+    be_read_fini(&o);
+    assert_head(1, "GET /k?e=170000360");
+    assert_head(1, "&token=AKID:");
+    struct be_write w = writing();
+    ANSWER(.body = "{\"hash\":\"h\"}");
+    ANSWER(.body = "{\"hash\":\"h\"}");
+    assert_int_equal(BE_SYNC(q, be_write, &w), 0);
+    (void)open_store_as("qiniu", 2, "OTHER-AND-LONGER", q);
+    assert_int_equal(BE_SYNC(q, be_write, &w), 0);
+    static const char *const tokens[] = {"\r\n\r\nAKID:", "\r\n\r\nOTHER-AND-LONGER:"};
+    for (unsigned i = 0; i < 2; i++) {
+        const struct peer_request *r = peer_request(peer, 2 + i);
+        assert_non_null(memmem(r->body, r->body_len, tokens[i], strlen(tokens[i])));
+        assert_memory_equal(r->body, "--objmig-", 9);
+    }
+    be_close(q);
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 int main(void)
@@ -786,6 +863,9 @@ int main(void)
         TEST(a_copy_that_ends_between_requests),
         TEST(asks_about_the_upload_after_an_invalid_list),
         TEST(begins_and_aborts_without_a_request),
+        TEST(takes_several_steps),
+        TEST(asks_nothing_that_cannot_be_asked),
+        TEST(signs_urls_and_forms_by_the_servers_clock),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
