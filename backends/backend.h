@@ -49,12 +49,19 @@ enum be_cap {
     BE_CAP_READ_ONLY = 1 << 16, /* all changes fail with ERR_INVALID -EROFS, before the driver hears of them */
     BE_CAP_MP_NO_ABORT = 1 << 12, /* an upload is nothing but its parts: without any it is not listed and counts as gone, and they
                                    * vanish by themselves: abort only says that nobody wants them */
+    BE_CAP_MP_NO_CONDITION = 1 << 13, /* a commit takes no condition, although a write does */
+    BE_CAP_CRC32C = 1 << 14, /* answers carry the CRC-32C of the bytes, of an object made of parts at least a stat's */
+    BE_CAP_BARE_DIRS = 1 << 17,   /* with real directories: they have neither content nor attributes, and no object beside them
+                                   * has their name (ERR_INVALID for whatever comes later) */
+    BE_CAP_MP_UNLISTED = 1 << 18, /* nobody can list unfinished uploads: mp_uploads finds none; they expire by themselves */
 };
 
 /* 0 = no limit. */
 struct be_limits {
     uint64_t max_object, max_put, max_copy;
     uint64_t min_part, max_part;
+    uint64_t part_unit; /* 0, or all parts but the last are of one size, told when the upload is begun, a multiple of
+                           this; and none can be sent again with other bytes */
     unsigned max_parts;
     unsigned max_key, max_meta, list_page, batch; /* bytes, bytes, entries, keys */
 };
@@ -63,7 +70,8 @@ struct be_limits {
 struct be_object {
     char etag[BE_ETAG_MAX]; /* without quotes; "" = unknown */
     bool etag_is_md5;       /* said by the response (single upload, no KMS or SSE-C), not by configuration; digits of either case */
-    bool has_crc64;
+    bool has_crc64, has_crc32c;
+    uint32_t crc32c;
     uint64_t crc64;
     uint64_t size;
     int64_t mtime_ns; /* Last-Modified, wall clock */
@@ -178,6 +186,7 @@ struct be_many {
 struct be_mp {
     struct be_op op;
     const struct kvlist *meta; /* begin: NULL = none */
+    uint64_t part_size;        /* begin, with limits.part_unit: of all parts but the last; 0 = limits.min_part */
     char *upload_id;           /* begin: out, owned; abort: in, borrowed by the call */
 };
 
@@ -298,6 +307,17 @@ int be_renew(struct be *be, const struct conf_remote *conf, struct errinfo *rete
  * themselves. 0, or with one clause in reterr (ERR_INVALID; NULL: not wanted) -ENAMETOOLONG for a key above limits.max_key and
  * -EILSEQ for any other (mv takes EINVAL for a move into itself, and says so). */
 int be_key_check(const struct be *be, const char *key, struct errinfo *reterr);
+
+/* The checksum by which a store with those capabilities can be believed, CRC-64/XZ or CRC-32C; as in digest.h, 0 is that of
+ * nothing. */
+static inline bool be_has_crc(uint32_t caps)
+{
+    return (caps & (BE_CAP_CRC64 | BE_CAP_CRC32C)) != 0;
+}
+uint64_t be_crc_update(uint32_t caps, uint64_t crc, const void *p, size_t n);
+uint64_t be_crc_combine(uint32_t caps, uint64_t crc_a, uint64_t crc_b, uint64_t len_b);
+/* The same as the store told it. False when it did not. */
+bool be_crc_of(uint32_t caps, const struct be_object *o, uint64_t *ret);
 
 /* The calls. Each checks its arguments (a bad key or a missing capability completes with ERR_INVALID / -EOPNOTSUPP like
  * any failure) and that the driver completes once, with a class on failure. */

@@ -20,8 +20,6 @@
 #define MAX_SEGMENTS 254
 /* Of the SAS that lets the service read a copy's source; longer than any copy may take. */
 #define SOURCE_SAS_S 7200
-/* A clock that is off by more than this explains a refusal whose text does not. */
-#define SKEW_SUSPECT_S 60
 
 /* --- settings */
 
@@ -359,14 +357,16 @@ void azure_part_etag(const struct be_part *op, char ret[AZURE_ETAG_LEN + 1])
     ret[0] = 'x'; /* not to be taken for the MD5 of bytes */
 }
 
-static bool azure_at_once(const struct dialect_site *site, const struct dialect_call *call)
+static int azure_local(const struct dialect_site *site, const struct dialect_call *call,
+                       struct errinfo *reterr)
 {
     (void)site;
+    (void)reterr;
     if (call->kind == BE_MP_BEGIN) {
         CONTAINER_OF(call->op, struct be_mp, op)->upload_id =
             mem_printf("%08llx%012llx", (unsigned long long)call->begun_s & 0xffffffffu,
                        (unsigned long long)(call->random >> 16));
-        return true;
+        return 1;
     }
     /* what was sent vanishes after a week, or when the name is written: no request can do it */
     return call->kind == BE_MP_ABORT;
@@ -598,11 +598,9 @@ static const struct {
 static enum err_class class_of(const struct dialect_answer *a, const char *code, const char *detail,
                                bool with_key, const char **ret_instead)
 {
-    int64_t date_s = dialect_http_date(kv_get(a->headers, "date")) / 1000000000;
-    int64_t off = date_s > 0 ? date_s - a->signed_s : 0;
     bool says_date = strstr(detail, "date header") != NULL;
     if (with_key && a->http_status == 403 && strcmp(code, "AuthenticationFailed") == 0 &&
-        (says_date || off > SKEW_SUSPECT_S || off < -SKEW_SUSPECT_S)) {
+        (says_date || dialect_clock_off_by(a, DIALECT_SKEW_SUSPECT_S))) {
         return ERR_SKEW;
     }
     for (size_t i = 0; i < ARRAY_LEN(codes); i++) {
@@ -657,7 +655,7 @@ const struct be_dialect be_dialect_azure = {
     .release = azure_release,
     .can_copy = azure_can_copy,
     .key_fault = azure_key_fault,
-    .at_once = azure_at_once,
+    .local = azure_local,
     .build = azure_build,
     .sign = azure_sign,
     .parse = azure_parse,

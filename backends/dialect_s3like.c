@@ -13,8 +13,6 @@
 #include "s3xml.h"
 #include "xml.h"
 
-/* A clock that is off by more than this explains a refusal that has no body to say so. */
-#define SKEW_SUSPECT_S 60
 /* What all of the family allow. A refusal for another reason comes again with the clock learnt. */
 #define SKEW_ALLOWED_S 900
 
@@ -34,6 +32,11 @@ static const char *vendor_get(const struct s3like *s, const struct kvlist *heade
 static const char *or_empty(const char *s)
 {
     return s ? s : "";
+}
+
+static const char *request_id_of(const struct s3like *s, const struct kvlist *headers)
+{
+    return s->request_id ? kv_get(headers, s->request_id) : vendor_get(s, headers, "request-id");
 }
 
 /* --- errors */
@@ -93,21 +96,13 @@ static bool find_code(const struct s3like_code *table, const char *code, enum er
     return false;
 }
 
-/* How far the server's clock is ahead of the one the request was signed with. */
-static int64_t clock_off_s(const struct dialect_answer *a)
-{
-    int64_t date_s = dialect_http_date(kv_get(a->headers, "date")) / 1000000000;
-    return date_s > 0 ? date_s - a->signed_s : 0;
-}
-
 static bool clock_refused(const struct s3like *s, const char *code, const struct dialect_answer *a)
 {
-    int64_t off = clock_off_s(a);
-    return s->skew_unsaid && (off > SKEW_ALLOWED_S || off < -SKEW_ALLOWED_S) &&
+    return s->skew_unsaid && dialect_clock_off_by(a, SKEW_ALLOWED_S) &&
            (strcmp(code, "AccessDenied") == 0 || strcmp(code, "InvalidArgument") == 0);
 }
 
-static enum err_class class_of_code(const struct s3like *s, const char *code, const char *message,
+enum err_class s3like_class_of_code(const struct s3like *s, const char *code, const char *message,
                                     int http_status)
 {
     enum err_class cls = ERR_NONE;
@@ -122,8 +117,7 @@ static enum err_class class_of_code(const struct s3like *s, const char *code, co
     return http_status < 300 ? ERR_TRANSIENT : dialect_class_of_status(http_status);
 }
 
-/* Class and texts from what an <Error> says. */
-static void set_error(const struct s3like *s, const struct dialect_answer *a,
+void s3like_set_error(const struct s3like *s, const struct dialect_answer *a,
                       const struct s3xml_error *e, struct errinfo *ret)
 {
     const char *code = or_empty(e->code), *message = or_empty(e->message);
@@ -131,9 +125,9 @@ static void set_error(const struct s3like *s, const struct dialect_answer *a,
     dialect_text(ret->code, sizeof(ret->code), code);
     enum err_class cls = clock_refused(s, code, a)
                              ? ERR_SKEW
-                             : class_of_code(s, code, message, a->http_status);
+                             : s3like_class_of_code(s, code, message, a->http_status);
     const char *class = vendor_get(s, a->headers, "storage-class");
-    const char *id = e->request_id ? e->request_id : vendor_get(s, a->headers, "request-id");
+    const char *id = e->request_id ? e->request_id : request_id_of(s, a->headers);
     dialect_text(ret->request_id, sizeof(ret->request_id), id);
     if (strcmp(code, "AuthorizationHeaderMalformed") == 0 && region) {
         err_set(ret, cls, 0, "the bucket is in region %.60s; set region = %.60s in [%s]", region,
@@ -152,14 +146,13 @@ static void set_error(const struct s3like *s, const struct dialect_answer *a,
     }
 }
 
-static void classify_bare(const struct s3like *s, const struct dialect_call *call,
+void s3like_classify_bare(const struct s3like *s, const struct dialect_call *call,
                           const struct dialect_answer *a, struct errinfo *ret)
 {
     bool head = call->kind == BE_STAT || call->head;
     const char *region = vendor_get(s, a->headers, "bucket-region");
     enum err_class cls = dialect_class_of_status(a->http_status);
-    int64_t off = clock_off_s(a);
-    dialect_text(ret->request_id, sizeof(ret->request_id), vendor_get(s, a->headers, "request-id"));
+    dialect_text(ret->request_id, sizeof(ret->request_id), request_id_of(s, a->headers));
     if (a->http_status >= 300 && a->http_status < 400 && a->http_status != 304) {
         err_set(ret, cls, 0, "the server redirects%s%.100s; set region or endPoint in [%s]",
                 region ? " to region " : "", or_empty(region), s->site.name);
@@ -170,8 +163,9 @@ static void classify_bare(const struct s3like *s, const struct dialect_call *cal
         /* our requests for attributes are well-formed; ExpiredToken and InvalidToken are 400 */
         err_set(ret, ERR_AUTH, 0, "refused without explanation; has securityToken in [%s] expired?",
                 s->site.name);
-    } else if (a->http_status == 403 && (off > SKEW_SUSPECT_S || off < -SKEW_SUSPECT_S)) {
-        err_set(ret, ERR_SKEW, 0, "refused, and the clocks differ by %lld s", (long long)off);
+    } else if (a->http_status == 403 && dialect_clock_off_by(a, DIALECT_SKEW_SUSPECT_S)) {
+        err_set(ret, ERR_SKEW, 0, "refused, and the clocks differ by %lld s",
+                (long long)dialect_clock_off_s(a));
     } else {
         err_set(ret, cls, 0, "status %d without explanation", a->http_status);
     }
@@ -189,9 +183,9 @@ void s3like_classify(const struct dialect_site *site, const struct dialect_call 
     CLEANUP(mem_freep) char *text = mem_zalloc(coded_len + 1);
     if ((a->body_len > 0 && s3xml_error(a->body, a->body_len, &e)) ||
         (coded && base64_decode(coded, coded_len, text, &len) && s3xml_error(text, len, &e))) {
-        set_error(of(site), a, &e, ret);
+        s3like_set_error(of(site), a, &e, ret);
     } else {
-        classify_bare(of(site), call, a, ret);
+        s3like_classify_bare(of(site), call, a, ret);
     }
     s3xml_error_fini(&e);
 }
@@ -200,7 +194,7 @@ static int reported(const struct s3like *s, const struct dialect_answer *a,
                     const struct s3xml_error *e, struct errinfo *reterr)
 {
     reterr->http_status = a->http_status;
-    set_error(s, a, e, reterr);
+    s3like_set_error(s, a, e, reterr);
     return err_to_errno(reterr);
 }
 
@@ -217,8 +211,55 @@ static int not_expected(const struct s3like *s, const struct dialect_answer *a, 
 
 /* --- headers */
 
-static bool etag_is_md5(const struct s3like *s, const struct kvlist *h, const char *etag)
+/* One of the digests in x-goog-hash, "crc32c=n03x6A==,md5=Ojk9c3dhfxgoKVVHYwFbHQ==" (or a header
+ * each, which arrive joined). False when it is not there, or not of that length. */
+static bool goog_hash(const struct kvlist *h, const char *name, void *ret, size_t len)
 {
+    const char *p = kv_get(h, "x-goog-hash");
+    size_t n = strlen(name);
+    while (p && *p) {
+        p += strspn(p, ", ");
+        size_t item = strcspn(p, ",");
+        uint8_t bytes[32];
+        size_t got = 0, blanks = item;
+        while (blanks > 0 && p[blanks - 1] == ' ') {
+            blanks--;
+        }
+        if (blanks > n && blanks - n - 1 <= 40 && strncasecmp(p, name, n) == 0 && p[n] == '=' &&
+            base64_decode(p + n + 1, blanks - n - 1, bytes, &got) && got == len) {
+            memcpy(ret, bytes, len);
+            return true;
+        }
+        p += item;
+    }
+    return false;
+}
+
+static void crc32c_of(const struct s3like *s, const struct kvlist *h, struct be_object *o)
+{
+    uint8_t crc[4];
+    uint64_t v = 0;
+    if (s->goog_hash && goog_hash(h, "crc32c", crc, sizeof(crc))) {
+        o->has_crc32c = true;
+        o->crc32c =
+            (uint32_t)crc[0] << 24 | (uint32_t)crc[1] << 16 | (uint32_t)crc[2] << 8 | crc[3];
+    } else if (s->crc32c_header && dialect_u64(kv_get(h, s->crc32c_header), &v) &&
+               v <= UINT32_MAX) {
+        o->has_crc32c = true;
+        o->crc32c = (uint32_t)v;
+    }
+}
+
+bool s3like_etag_is_md5(const struct s3like *s, const struct kvlist *h, const char *etag)
+{
+    if (s->goog_hash) { /* composed objects have no MD5, and encrypted ones another etag */
+        uint8_t md5[DIGEST_MD5_LEN];
+        char hex[2 * DIGEST_MD5_LEN + 1] = "";
+        if (goog_hash(h, "md5", md5, sizeof(md5))) {
+            hex_encode(md5, sizeof(md5), hex);
+        }
+        return hex[0] != '\0' && strcasecmp(hex, etag) == 0;
+    }
     const char *sse = vendor_get(s, h, "server-side-encryption");
     const char *type = vendor_get(s, h, "object-type");
     return dialect_etag_is_hex(etag) && (!sse || strcmp(sse, "AES256") == 0) &&
@@ -231,8 +272,7 @@ static bool class_is_default(const struct s3like *s, const char *class)
     return strcmp(class, s->classes ? s->classes[0] : "STANDARD") == 0;
 }
 
-/* Everything about a version that headers tell but its size. */
-static int object_of(const struct s3like *s, const struct dialect_answer *a, struct be_object *o,
+int s3like_object_of(const struct s3like *s, const struct dialect_answer *a, struct be_object *o,
                      struct errinfo *reterr)
 {
     const struct kvlist *h = a->headers;
@@ -241,9 +281,10 @@ static int object_of(const struct s3like *s, const struct dialect_answer *a, str
     if (etag && !dialect_etag(etag, o->etag)) {
         return dialect_garbled(a, reterr, "etag");
     }
-    o->etag_is_md5 = etag_is_md5(s, h, o->etag);
+    o->etag_is_md5 = s3like_etag_is_md5(s, h, o->etag);
     o->mtime_ns = dialect_http_date(kv_get(h, "last-modified"));
     o->has_crc64 = s->crc64_header && dialect_u64(kv_get(h, s->crc64_header), &o->crc64);
+    crc32c_of(s, h, o);
     if (version && strcmp(version, "null") != 0 && strlen(version) < sizeof(o->version_id)) {
         memcpy(o->version_id, version, strlen(version) + 1);
     }
@@ -287,7 +328,7 @@ static int parse_stat(const struct s3like *s, const struct dialect_answer *a, bo
                       struct be_object *object, struct kvlist *meta, struct errinfo *reterr)
 {
     struct be_object o = {0};
-    int err = object_of(s, a, &o, reterr);
+    int err = s3like_object_of(s, a, &o, reterr);
     if (err == 0 && !dialect_u64(kv_get(a->headers, "content-length"), &o.size)) {
         err = dialect_garbled(a, reterr, "no Content-Length");
     }
@@ -305,7 +346,7 @@ static int parse_read(const struct s3like *s, const struct dialect_answer *a, st
                       struct errinfo *reterr)
 {
     struct be_object o = {0};
-    int err = object_of(s, a, &o, reterr);
+    int err = s3like_object_of(s, a, &o, reterr);
     if (err == 0) {
         err = dialect_read_size(a, op, &o.size, reterr);
     }
@@ -348,7 +389,7 @@ static int parse_result(const struct s3like *s, const struct dialect_answer *a, 
     if (err < 0 || strcmp(got_root, root) != 0) {
         err = not_expected(s, a, root, reterr);
     } else {
-        err = object_of(s, a, &o, reterr);
+        err = s3like_object_of(s, a, &o, reterr);
         o.etag[0] = '\0';
         if (err == 0 && f[0].value && !dialect_etag(f[0].value, o.etag)) {
             err = dialect_garbled(a, reterr, "etag");
@@ -357,7 +398,7 @@ static int parse_result(const struct s3like *s, const struct dialect_answer *a, 
         }
     }
     if (err == 0) {
-        o.etag_is_md5 = etag_is_md5(s, a->headers, o.etag);
+        o.etag_is_md5 = s3like_etag_is_md5(s, a->headers, o.etag);
         o.mtime_ns = dialect_iso_date(f[1].value) / 1000000000 * 1000000000;
         o.size = size;
         if (!o.has_crc64 && s->crc64_header && f[2].value) {
@@ -387,7 +428,7 @@ static int parse_bytes(const struct s3like *s, const struct dialect_answer *a, b
                        struct be_object *object, uint64_t size, struct errinfo *reterr)
 {
     struct be_object o = {0};
-    int err = object_of(s, a, &o, reterr);
+    int err = s3like_object_of(s, a, &o, reterr);
     if (err == 0 && a->body_len > 0) {
         struct s3xml_error e = {0};
         if (s3xml_error(a->body, a->body_len, &e)) {
@@ -426,7 +467,7 @@ static int one_told(void *ctx, const char *key, const char *code, const char *me
                 err_clear(e);
                 return 0;
             }
-            enum err_class cls = class_of_code(m->s, code, message, 200);
+            enum err_class cls = s3like_class_of_code(m->s, code, message, 200);
             if (cls == ERR_ABSENT && strcmp(code, "NoSuchBucket") != 0) {
                 return 0; /* what is not there is removed */
             }
@@ -439,8 +480,8 @@ static int one_told(void *ctx, const char *key, const char *code, const char *me
     return -EBADMSG;
 }
 
-static int parse_many(const struct s3like *s, const struct dialect_call *call,
-                      const struct dialect_answer *a, struct errinfo *reterr)
+int s3like_many(const struct s3like *s, const struct dialect_call *call,
+                const struct dialect_answer *a, s3like_deletes_fn *read)
 {
     struct many m = {.s = s, .call = call, .op = CONTAINER_OF(call->op, const struct be_many, op)};
     m.errs = mem_zalloc(MAX(call->n_chosen, (size_t)1) * sizeof(*m.errs));
@@ -448,13 +489,9 @@ static int parse_many(const struct s3like *s, const struct dialect_call *call,
         m.errs[i].http_status = a->http_status;
         err_set(&m.errs[i], ERR_TRANSIENT, 0, "not among what the server says it removed");
     }
-    int err = s3xml_deletes(a->body, a->body_len, s->removed_listed, one_told, &m);
-    if (err < 0) {
-        err = not_expected(s, a, "DeleteResult", reterr);
-    } else {
-        for (size_t i = 0; i < call->n_chosen; i++) {
-            call->errs[call->chosen[i]] = m.errs[i];
-        }
+    int err = read(a->body, a->body_len, s->removed_listed, one_told, &m);
+    for (size_t i = 0; i < call->n_chosen && err == 0; i++) {
+        call->errs[call->chosen[i]] = m.errs[i];
     }
     free(m.errs);
     return err;
@@ -480,18 +517,8 @@ static int parse_uploads(const struct s3like *s, const struct dialect_call *call
     if (err < 0) {
         return not_expected(s, a, "ListMultipartUploadsResult", reterr);
     }
-    size_t kept = 0;
-    for (size_t i = 0; call->op->key && i < page->n_uploads; i++) {
-        struct be_upload u = page->uploads[i];
-        if (strcmp(u.key, call->op->key) == 0) { /* the prefix also finds longer keys */
-            page->uploads[kept++] = u;
-        } else {
-            free(u.key);
-            free(u.upload_id);
-        }
-    }
     if (call->op->key) {
-        page->n_uploads = kept;
+        dialect_page_only(page, call->op->key);
     }
     return 0;
 }
@@ -524,7 +551,9 @@ int s3like_parse(const struct dialect_site *site, const struct dialect_call *cal
         return parse_result(s, a, "CopyObjectResult", true, &o->object, o->size, reterr);
     }
     case BE_REMOVE_MANY:
-        return parse_many(s, call, a, reterr);
+        return s3like_many(s, call, a, s3xml_deletes) < 0
+                   ? not_expected(s, a, "DeleteResult", reterr)
+                   : 0;
     case BE_MP_BEGIN:
         return parse_begin(s, a, CONTAINER_OF(op, struct be_mp, op), reterr);
     case BE_MP_PART: {

@@ -17,6 +17,9 @@ struct s3like {
     const char *vendor;              /* "x-amz-": before every header of the provider's own */
     const char *replace;             /* the metadata directive that means it */
     const char *crc64_header;        /* NULL = none */
+    const char *request_id;          /* the header that has it; NULL = vendor + "request-id" */
+    bool goog_hash;                  /* x-goog-hash has the CRC-32C, and tells what the MD5 is */
+    const char *crc32c_header;       /* decimal; NULL = none */
     const struct s3like_code *codes; /* looked up before the common ones; ends with {NULL} */
     /* Adds the headers for an encryption as the configuration or the metadata spell it. ERR_INVALID
      * if unknown. */
@@ -85,9 +88,15 @@ int s3like_sign_v2(const struct s3like *s, const struct sign_key *key, struct di
                    int64_t wall_s, struct sign_out *out);
 int s3like_sign_v4(const struct s3like *s, const struct sign_key *key, struct dialect_request *r,
                    int64_t wall_s, struct sign_out *out);
-/* Credentials, token and header around s->signature. */
+/* The latter under other names; prefix: of its headers. */
+int s3like_sign_v4_as(const struct s3like *s, const struct sign_v4_scheme *scheme,
+                      const char *prefix, const struct sign_key *key, struct dialect_request *r,
+                      int64_t wall_s, struct sign_out *out);
+/* Credentials, token and header around s->signature; with those of now, or with these. */
 int s3like_sign(const struct dialect_site *site, struct dialect_request *r, int64_t wall_s,
                 struct errinfo *reterr);
+int s3like_sign_with(const struct s3like *s, const struct dialect_keys *keys,
+                     struct dialect_request *r, int64_t wall_s, struct errinfo *reterr);
 
 bool s3like_can_batch(const struct dialect_site *site, const char *key);
 int s3like_build(const struct dialect_site *site, const struct dialect_call *call,
@@ -96,6 +105,28 @@ int s3like_parse(const struct dialect_site *site, const struct dialect_call *cal
                  const struct dialect_answer *a, struct dialect_page *page, struct errinfo *reterr);
 void s3like_classify(const struct dialect_site *site, const struct dialect_call *call,
                      const struct dialect_answer *a, struct errinfo *ret);
+/* For those whose errors are written otherwise: class and texts from what one says; and class
+ * alone. */
+struct s3xml_error;
+void s3like_set_error(const struct s3like *s, const struct dialect_answer *a,
+                      const struct s3xml_error *e, struct errinfo *ret);
+enum err_class s3like_class_of_code(const struct s3like *s, const char *code, const char *message,
+                                    int http_status);
+/* The same for an answer without an error that could be read. */
+void s3like_classify_bare(const struct s3like *s, const struct dialect_call *call,
+                          const struct dialect_answer *a, struct errinfo *ret);
+/* What became of the keys of a batch: read does what s3xml_deletes does, for documents of another
+ * kind, and its failure is the result. */
+typedef int s3like_deletes_fn(const char *p, size_t n, bool removed,
+                              int (*each)(void *ctx, const char *key, const char *code,
+                                          const char *message),
+                              void *ctx);
+int s3like_many(const struct s3like *s, const struct dialect_call *call,
+                const struct dialect_answer *a, s3like_deletes_fn *read);
+/* Everything about a version that headers tell but its size. */
+int s3like_object_of(const struct s3like *s, const struct dialect_answer *a, struct be_object *o,
+                     struct errinfo *reterr);
+bool s3like_etag_is_md5(const struct s3like *s, const struct kvlist *headers, const char *etag);
 void *s3like_stream_new(const struct dialect_site *site, const struct dialect_call *call);
 int s3like_stream_feed(void *stream, const void *p, size_t n);
 void s3like_stream_free(void *stream);

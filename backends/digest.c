@@ -231,47 +231,84 @@ void hmac_sha256(const void *key, size_t key_len, const void *p, size_t n,
     OPENSSL_cleanse(pad, sizeof(pad));
 }
 
-/* CRC-64/XZ (ECMA-182, reflected): polynomial 0xC96C5795D7870F42, initial value and final xor all
- * ones. Slicing by 16: table[k][b] is the CRC of byte b followed by k zero bytes. */
-#define CRC64_POLY 0xC96C5795D7870F42u
-#define CRC64_SLICES 16
+void digest_qetag(const void *p, size_t n, uint8_t ret[DIGEST_QETAG_LEN])
+{
+    const uint8_t *s = p;
+    uint8_t one[DIGEST_SHA1_LEN];
+    struct digest_sha1 all;
+    ret[0] = n > DIGEST_QETAG_BLOCK ? DIGEST_QETAG_BLOCKS : DIGEST_QETAG_WHOLE;
+    if (n <= DIGEST_QETAG_BLOCK) {
+        digest_sha1(p, n, ret + 1);
+        return;
+    }
+    digest_sha1_init(&all);
+    for (size_t at = 0; at < n; at += DIGEST_QETAG_BLOCK) {
+        digest_sha1(s + at, MIN(n - at, (size_t)DIGEST_QETAG_BLOCK), one);
+        digest_sha1_update(&all, one, sizeof(one));
+    }
+    digest_sha1_final(&all, ret + 1);
+}
 
-static uint64_t crc64_table[CRC64_SLICES][256];
-static uint64_t crc64_power[64]; /* x^(2^k) mod P, reflected: bit 63 is x^0 */
-static pthread_once_t crc64_once = PTHREAD_ONCE_INIT;
+/* Reflected CRCs whose initial value and final xor are all ones. One of 32 bits lives in the low
+ * half of the register. Slicing by 16: table[k][b] is the CRC of byte b followed by k zero bytes.
+ */
+#define CRC_SLICES 16
 
-/* a·b mod P over GF(2), both reflected. */
-static uint64_t crc64_multiply(uint64_t a, uint64_t b)
+struct crc {
+    uint64_t poly, top; /* top: the coefficient of x^0 */
+    pthread_once_t once;
+    uint64_t table[CRC_SLICES][256];
+    uint64_t power[64 + 3]; /* x^(2^k) mod P */
+};
+
+/* ECMA-182 and Castagnoli */
+static struct crc crc64 = {
+    .poly = 0xC96C5795D7870F42u, .top = UINT64_C(1) << 63, .once = PTHREAD_ONCE_INIT};
+static struct crc crc32c = {
+    .poly = 0x82F63B78u, .top = UINT64_C(1) << 31, .once = PTHREAD_ONCE_INIT};
+
+/* a·b mod P over GF(2). */
+static uint64_t crc_multiply(const struct crc *t, uint64_t a, uint64_t b)
 {
     uint64_t r = 0;
-    for (uint64_t m = UINT64_C(1) << 63; m != 0; m >>= 1) {
+    for (uint64_t m = t->top; m != 0; m >>= 1) {
         if (a & m) {
             r ^= b;
         }
-        b = (b & 1) ? (b >> 1) ^ CRC64_POLY : b >> 1;
+        b = (b & 1) ? (b >> 1) ^ t->poly : b >> 1;
     }
     return r;
 }
 
-static void crc64_setup(void)
+static void crc_setup(struct crc *t)
 {
     for (unsigned b = 0; b < 256; b++) {
         uint64_t c = b;
         for (int i = 0; i < 8; i++) {
-            c = (c & 1) ? (c >> 1) ^ CRC64_POLY : c >> 1;
+            c = (c & 1) ? (c >> 1) ^ t->poly : c >> 1;
         }
-        crc64_table[0][b] = c;
+        t->table[0][b] = c;
     }
-    for (unsigned k = 1; k < CRC64_SLICES; k++) {
+    for (unsigned k = 1; k < CRC_SLICES; k++) {
         for (unsigned b = 0; b < 256; b++) {
-            uint64_t c = crc64_table[k - 1][b];
-            crc64_table[k][b] = (c >> 8) ^ crc64_table[0][c & 0xff];
+            uint64_t c = t->table[k - 1][b];
+            t->table[k][b] = (c >> 8) ^ t->table[0][c & 0xff];
         }
     }
-    crc64_power[0] = UINT64_C(1) << 62; /* x^1 */
-    for (unsigned k = 1; k < 64; k++) {
-        crc64_power[k] = crc64_multiply(crc64_power[k - 1], crc64_power[k - 1]);
+    t->power[0] = t->top >> 1; /* x^1 */
+    for (unsigned k = 1; k < ARRAY_LEN(t->power); k++) {
+        t->power[k] = crc_multiply(t, t->power[k - 1], t->power[k - 1]);
     }
+}
+
+static void crc64_setup(void)
+{
+    crc_setup(&crc64);
+}
+
+static void crc32c_setup(void)
+{
+    crc_setup(&crc32c);
 }
 
 static uint64_t load_le64(const uint8_t *p)
@@ -281,44 +318,65 @@ static uint64_t load_le64(const uint8_t *p)
     return le64toh(v);
 }
 
-uint64_t crc64_update(uint64_t crc, const void *p, size_t n)
+static uint64_t crc_update(const struct crc *t, uint64_t crc, const void *p, size_t n)
 {
-    pthread_once(&crc64_once, crc64_setup);
+    const uint64_t(*const table)[256] = t->table;
+    const uint64_t ones = t->top | (t->top - 1);
     const uint8_t *s = p;
-    uint64_t c = ~crc;
-    while (n >= CRC64_SLICES) {
+    uint64_t c = crc ^ ones;
+    while (n >= CRC_SLICES) {
         uint64_t a = load_le64(s) ^ c, b = load_le64(s + 8);
-        c = crc64_table[15][a & 0xff] ^ crc64_table[14][(a >> 8) & 0xff] ^
-            crc64_table[13][(a >> 16) & 0xff] ^ crc64_table[12][(a >> 24) & 0xff] ^
-            crc64_table[11][(a >> 32) & 0xff] ^ crc64_table[10][(a >> 40) & 0xff] ^
-            crc64_table[9][(a >> 48) & 0xff] ^ crc64_table[8][a >> 56] ^ crc64_table[7][b & 0xff] ^
-            crc64_table[6][(b >> 8) & 0xff] ^ crc64_table[5][(b >> 16) & 0xff] ^
-            crc64_table[4][(b >> 24) & 0xff] ^ crc64_table[3][(b >> 32) & 0xff] ^
-            crc64_table[2][(b >> 40) & 0xff] ^ crc64_table[1][(b >> 48) & 0xff] ^
-            crc64_table[0][b >> 56];
-        s += CRC64_SLICES;
-        n -= CRC64_SLICES;
+        c = table[15][a & 0xff] ^ table[14][(a >> 8) & 0xff] ^ table[13][(a >> 16) & 0xff] ^
+            table[12][(a >> 24) & 0xff] ^ table[11][(a >> 32) & 0xff] ^
+            table[10][(a >> 40) & 0xff] ^ table[9][(a >> 48) & 0xff] ^ table[8][a >> 56] ^
+            table[7][b & 0xff] ^ table[6][(b >> 8) & 0xff] ^ table[5][(b >> 16) & 0xff] ^
+            table[4][(b >> 24) & 0xff] ^ table[3][(b >> 32) & 0xff] ^ table[2][(b >> 40) & 0xff] ^
+            table[1][(b >> 48) & 0xff] ^ table[0][b >> 56];
+        s += CRC_SLICES;
+        n -= CRC_SLICES;
     }
     for (; n > 0; n--, s++) {
-        c = (c >> 8) ^ crc64_table[0][(c ^ *s) & 0xff];
+        c = (c >> 8) ^ table[0][(c ^ *s) & 0xff];
     }
-    return ~c;
+    return c ^ ones;
 }
 
 /* crc(A B) = crc(A) x^(8|B|) + crc(B): the all-ones start of B's own CRC and the final xor of A's
  * cancel. */
-uint64_t crc64_combine(uint64_t crc_a, uint64_t crc_b, uint64_t len_b)
+static uint64_t crc_combine(const struct crc *t, uint64_t crc_a, uint64_t crc_b, uint64_t len_b)
 {
-    pthread_once(&crc64_once, crc64_setup);
     uint64_t r = crc_a;
-    /* bit k of len_b stands for x^(8·2^k) = x^(2^(k+3)); x has order 2^64-1 at most, so exponents
-     * wrap at k = 61 … 63 */
+    /* bit k of len_b stands for x^(8·2^k) = x^(2^(k+3)) */
     for (unsigned k = 0; len_b != 0; k++, len_b >>= 1) {
         if (len_b & 1) {
-            r = crc64_multiply(crc64_power[(k + 3) % 64], r);
+            r = crc_multiply(t, t->power[k + 3], r);
         }
     }
     return r ^ crc_b;
+}
+
+uint64_t crc64_update(uint64_t crc, const void *p, size_t n)
+{
+    pthread_once(&crc64.once, crc64_setup);
+    return crc_update(&crc64, crc, p, n);
+}
+
+uint64_t crc64_combine(uint64_t crc_a, uint64_t crc_b, uint64_t len_b)
+{
+    pthread_once(&crc64.once, crc64_setup);
+    return crc_combine(&crc64, crc_a, crc_b, len_b);
+}
+
+uint32_t crc32c_update(uint32_t crc, const void *p, size_t n)
+{
+    pthread_once(&crc32c.once, crc32c_setup);
+    return (uint32_t)crc_update(&crc32c, crc, p, n);
+}
+
+uint32_t crc32c_combine(uint32_t crc_a, uint32_t crc_b, uint64_t len_b)
+{
+    pthread_once(&crc32c.once, crc32c_setup);
+    return (uint32_t)crc_combine(&crc32c, crc_a, crc_b, len_b);
 }
 
 static const char base64_digits[] =
@@ -342,6 +400,14 @@ void base64_encode(const void *p, size_t n, char *ret)
         n -= MIN(n, 3);
     }
     *ret = '\0';
+}
+
+void base64url_encode(const void *p, size_t n, char *ret)
+{
+    base64_encode(p, n, ret);
+    for (; *ret; ret++) {
+        *ret = (char)(*ret == '+' ? '-' : *ret == '/' ? '_' : *ret);
+    }
 }
 
 static int base64_value(char c)

@@ -406,11 +406,11 @@ static CURLcode slot_setup(struct slot *s, struct flight *f)
         break;
     case HTTP_PUT:
     case HTTP_POST:
-        /* A PUT is curl's POST by another name: that sends a small body together with the header in
-         * one packet, and takes the bytes from our memory, also for a second time, without
-         * callbacks. */
+    case HTTP_PATCH:
+        /* To curl the others are a POST by another name: that sends a small body in one packet with
+         * the header, and takes the bytes from our memory, also a second time, without callbacks. */
         SETOPT(s, CURLOPT_POST, 1L);
-        SETOPT(s, CURLOPT_CUSTOMREQUEST, f->method == HTTP_PUT ? "PUT" : NULL);
+        SETOPT(s, CURLOPT_CUSTOMREQUEST, f->method == HTTP_POST ? NULL : r->method);
         SETOPT(s, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)r->body_len);
         SETOPT(s, CURLOPT_POSTFIELDS, r->body_len ? r->body : "");
         break;
@@ -779,7 +779,7 @@ static struct flight *flight_new(struct http_engine *e, struct http_req *r)
         flight_fail(f, ERR_INVALID, -EINVAL, "unknown method");
     } else if (!ok) {
         flight_fail(f, ERR_INVALID, -EINVAL, "a header has a character that cannot be sent");
-    } else if (r->body_len > 0 && f->method != HTTP_PUT && f->method != HTTP_POST) {
+    } else if (r->body_len > 0 && f->method != HTTP_PUT && f->method != HTTP_POST && f->method != HTTP_PATCH) {
         flight_fail(f, ERR_INVALID, -EINVAL, "cannot have a body");
     }
     return f;

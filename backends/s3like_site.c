@@ -199,10 +199,11 @@ int s3like_sign_v2(const struct s3like *s, const struct sign_key *key, struct di
     return sign_v2(s->v2, &req, key, virtual_host ? s->site.bucket : NULL, NULL, out);
 }
 
-int s3like_sign_v4(const struct s3like *s, const struct sign_key *key, struct dialect_request *r,
-                   int64_t wall_s, struct sign_out *out)
+int s3like_sign_v4_as(const struct s3like *s, const struct sign_v4_scheme *scheme,
+                      const char *prefix, const struct sign_key *key, struct dialect_request *r,
+                      int64_t wall_s, struct sign_out *out)
 {
-    char date[SIGN_DATE_SIZE];
+    char date[SIGN_DATE_SIZE], name[64];
     sign_date_iso(wall_s, date);
     if (r->body_sha256[0] == '\0') {
         if (s->unsigned_payload && r->body_len > 0 && r->body != r->own.data) {
@@ -213,20 +214,23 @@ int s3like_sign_v4(const struct s3like *s, const struct sign_key *key, struct di
             hex_encode(hash, sizeof(hash), r->body_sha256);
         }
     }
-    kv_set(&r->headers, "x-amz-date", date);
-    kv_set(&r->headers, "x-amz-content-sha256", r->body_sha256);
+    snprintf(name, sizeof(name), "%sdate", prefix);
+    kv_set(&r->headers, name, date);
+    snprintf(name, sizeof(name), "%scontent-sha256", prefix);
+    kv_set(&r->headers, name, r->body_sha256);
     struct sign_req req = {r->method, buf_str(&r->path), &r->query, &r->headers};
-    return sign_v4(&sign_v4_aws, &req, key, s->region, date, r->body_sha256, out);
+    return sign_v4(scheme, &req, key, s->region, date, r->body_sha256, out);
 }
 
-int s3like_sign(const struct dialect_site *site, struct dialect_request *r, int64_t wall_s,
-                struct errinfo *reterr)
+int s3like_sign_v4(const struct s3like *s, const struct sign_key *key, struct dialect_request *r,
+                   int64_t wall_s, struct sign_out *out)
 {
-    const struct s3like *s = (const struct s3like *)(const void *)site;
-    struct dialect_keys *keys = dialect_keys_get(site);
-    if (!keys) {
-        return 0;
-    }
+    return s3like_sign_v4_as(s, &sign_v4_aws, "x-amz-", key, r, wall_s, out);
+}
+
+int s3like_sign_with(const struct s3like *s, const struct dialect_keys *keys,
+                     struct dialect_request *r, int64_t wall_s, struct errinfo *reterr)
+{
     char token[64];
     CLEANUP(sign_out_fini) struct sign_out out = {0};
     snprintf(token, sizeof(token), "%ssecurity-token", s->vendor);
@@ -234,10 +238,19 @@ int s3like_sign(const struct dialect_site *site, struct dialect_request *r, int6
     kv_set(&r->headers, token, keys->token ? keys->token->bytes : NULL);
     struct sign_key key = {keys->id, keys->secret->bytes, keys->secret->len};
     int err = s->signature(s, &key, r, wall_s, &out);
-    dialect_keys_put(keys);
     if (err < 0) {
         return err_set(reterr, ERR_LOCAL, err, "signature: no memory");
     }
     kv_set(&r->headers, "authorization", buf_str(&out.authorization));
     return 0;
+}
+
+int s3like_sign(const struct dialect_site *site, struct dialect_request *r, int64_t wall_s,
+                struct errinfo *reterr)
+{
+    const struct s3like *s = (const struct s3like *)(const void *)site;
+    struct dialect_keys *keys = dialect_keys_get(site);
+    int err = keys ? s3like_sign_with(s, keys, r, wall_s, reterr) : 0;
+    dialect_keys_put(keys);
+    return err;
 }

@@ -12,6 +12,8 @@
 
 const struct sign_v4_scheme sign_v4_aws = {"AWS4-HMAC-SHA256", "AWS4", "s3",
                                            "aws4_request",     NULL,   NULL};
+const struct sign_v4_scheme sign_v4_goog = {"GOOG4-HMAC-SHA256", "GOOG4", "storage",
+                                            "goog4_request",     NULL,    NULL};
 
 /* What selects the bytes that are answered with; all else that OSS leaves open only describes. */
 static const char *const oss_additional[] = {"host", "if-match", "range", NULL};
@@ -102,6 +104,13 @@ void sign_date_iso(int64_t unix_s, char ret[SIGN_DATE_SIZE])
     struct tm tm;
     date_parts(unix_s, &tm);
     strftime(ret, SIGN_DATE_SIZE, "%Y%m%dT%H%M%SZ", &tm);
+}
+
+void sign_date_utc(int64_t unix_s, char ret[SIGN_DATE_SIZE])
+{
+    struct tm tm;
+    date_parts(unix_s, &tm);
+    strftime(ret, SIGN_DATE_SIZE, "%Y-%m-%dT%H:%M:%SZ", &tm);
 }
 
 void sign_date_http(int64_t unix_s, char ret[SIGN_DATE_SIZE])
@@ -656,4 +665,109 @@ int sign_azure_sas(const struct kvlist *fields, const char *resource, const stru
         azure_sign(key, out);
     }
     return err;
+}
+
+/* Whole lines are sorted, not names: "a-b:x" comes before "a:x". So a pair is a line, and what goes
+ * into the list of names. */
+static int bce_add(struct pairs *l, const char *name, char sep, const char *value)
+{
+    CLEANUP(mem_freep) char *lower = lowered(name);
+    CLEANUP(mem_freep) char *n = encoded(sep == ':' ? lower : name);
+    CLEANUP(mem_freep) char *v = encoded(value);
+    if (!n || !v) {
+        return -ENOMEM;
+    }
+    pairs_add(l, mem_printf("%s%c%s", n, sep, v), mem_strdup(n));
+    return 0;
+}
+
+static int bce_lines(struct pairs *l, char join, struct buf *out, struct buf *names)
+{
+    int err = 0;
+    pairs_sort(l);
+    for (size_t i = 0; i < l->n && err == 0; i++) {
+        err = i > 0 ? buf_addc(out, join) : 0;
+        if (err == 0) {
+            err = buf_adds(out, l->items[i].name);
+        }
+        if (err == 0) {
+            err = buf_addf(names, "%s%s", i > 0 ? ";" : "", l->items[i].value);
+        }
+    }
+    return err;
+}
+
+static bool bce_signs(const char *name)
+{
+    return has_prefix_ci(name, "x-bce-") || strcasecmp(name, "host") == 0 ||
+           strcasecmp(name, "content-md5") == 0 || strcasecmp(name, "content-type") == 0 ||
+           strcasecmp(name, "content-length") == 0;
+}
+
+static int bce_canonical(const struct sign_req *req, struct sign_out *out)
+{
+    CLEANUP(pairs_fini) struct pairs query = {0};
+    CLEANUP(pairs_fini) struct pairs headers = {0};
+    int err = buf_addf(&out->canonical, "%s\n%s\n", req->method, req->path);
+    for (size_t i = 0; req->query && i < req->query->n && err == 0; i++) {
+        const struct kv *q = &req->query->items[i];
+        err =
+            strcasecmp(q->name, "authorization") == 0 ? 0 : bce_add(&query, q->name, '=', q->value);
+    }
+    for (size_t i = 0; i < req->headers->n && err == 0; i++) {
+        const struct kv *h = &req->headers->items[i];
+        CLEANUP(mem_freep) char *value = trimmed(h->value, false);
+        if (value[0] != '\0' && bce_signs(h->name)) {
+            err = bce_add(&headers, h->name, ':', value);
+        }
+    }
+    if (err == 0) {
+        err = bce_lines(&query, '&', &out->canonical, &out->query_list);
+    }
+    if (err == 0) {
+        err = buf_addc(&out->canonical, '\n');
+    }
+    return err < 0 ? err : bce_lines(&headers, '\n', &out->canonical, &out->header_list);
+}
+
+int sign_bce(const struct sign_req *req, const struct sign_key *key, const char *date,
+             unsigned valid_s, struct sign_out *out)
+{
+    sign_out_fini(out);
+    int err = bce_canonical(req, out);
+    if (err == 0) {
+        err = buf_addf(&out->to_sign, "bce-auth-v1/%s/%s/%u", key->id, date, valid_s);
+    }
+    if (err < 0) {
+        return err;
+    }
+    uint8_t mac[DIGEST_SHA256_LEN];
+    char sign_key[2 * DIGEST_SHA256_LEN + 1];
+    hmac_sha256(key->secret, key->secret_len, out->to_sign.data, out->to_sign.len, mac);
+    hex_encode(mac, sizeof(mac), sign_key); /* its text, not its bytes, is the next key */
+    hmac_sha256(sign_key, 2 * DIGEST_SHA256_LEN, out->canonical.data, out->canonical.len, mac);
+    wipe(sign_key, sizeof(sign_key));
+    hex_encode(mac, sizeof(mac), out->signature);
+    return buf_addf(&out->authorization, "%s/%s/%s", buf_str(&out->to_sign),
+                    buf_str(&out->header_list), out->signature);
+}
+
+int sign_upyun(const char *method, const char *target, const char *date, const char *content_md5,
+               const struct sign_key *key, struct sign_out *out)
+{
+    sign_out_fini(out);
+    int err = buf_addf(&out->to_sign, "%s&%s&%s%s%s", method, target, date,
+                       content_md5[0] != '\0' ? "&" : "", content_md5);
+    if (err < 0) {
+        return err;
+    }
+    uint8_t md5[DIGEST_MD5_LEN], mac[DIGEST_SHA1_LEN];
+    char sign_key[2 * DIGEST_MD5_LEN + 1];
+    digest_md5(key->secret, key->secret_len, md5);
+    hex_encode(md5, sizeof(md5), sign_key); /* its text, not its bytes, is the key */
+    hmac_sha1(sign_key, 2 * DIGEST_MD5_LEN, out->to_sign.data, out->to_sign.len, mac);
+    wipe(sign_key, sizeof(sign_key));
+    wipe(md5, sizeof(md5));
+    base64_encode(mac, sizeof(mac), out->signature);
+    return buf_addf(&out->authorization, "UPYUN %s:%s", key->id, out->signature);
 }

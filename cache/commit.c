@@ -200,8 +200,8 @@ static void sent_write(struct xfer *x)
     }
     if (x->plan.action == PLAN_PUT) {
         hex_encode(x->md5, 16, etag);
-        if (x->id->caps & BE_CAP_CRC64) {
-            snprintf(crc_text, sizeof(crc_text), "%016" PRIx64, crc64_update(0, x->buf, x->map.size));
+        if (be_has_crc(x->id->caps)) {
+            snprintf(crc_text, sizeof(crc_text), "%016" PRIx64, be_crc_update(x->id->caps, 0, x->buf, x->map.size));
         }
     } else if (x->plan.action == PLAN_COPY && x->whole->etag[0] != '\0' && strlen(x->whole->etag) < 80) {
         memcpy(etag, x->whole->etag, strlen(x->whole->etag) + 1);
@@ -229,6 +229,7 @@ static bool sent_parts(const struct ckey *k)
 static bool sent_matches(const struct ckey *k, const struct be_object *o, const struct kvlist *meta, bool base_same)
 {
     unsigned long long size;
+    uint64_t sum;
     char etag[BE_ETAG_MAX], crc[24], mtime[64], hex[24];
     if (sscanf(k->sent, "%llu %143s %23s %63s", &size, etag, crc, mtime) != 4 || o->size != size) {
         return false;
@@ -238,8 +239,8 @@ static bool sent_matches(const struct ckey *k, const struct be_object *o, const 
     if (base_same) {
         return false; /* or the same bytes again: then sending them again does no harm */
     }
-    if (strcmp(crc, "?") != 0 && o->has_crc64) {
-        snprintf(hex, sizeof(hex), "%016" PRIx64, o->crc64);
+    if (strcmp(crc, "?") != 0 && be_crc_of(k->ident->caps, o, &sum)) {
+        snprintf(hex, sizeof(hex), "%016" PRIx64, sum);
         return strcmp(hex, crc) == 0;
     }
     if (strcmp(etag, "?") != 0 && strcasecmp(etag, o->etag) == 0) {
@@ -392,11 +393,13 @@ static void put_done(struct be_op *op)
         integrity(x, "the provider's MD5 differs");
         return;
     }
-    if (x->result.has_crc64 && x->result.crc64 != crc64_update(0, x->buf, x->map.size)) {
-        integrity(x, "the provider's CRC64 differs");
+    uint64_t crc;
+    bool has_crc = be_crc_of(x->id->caps, &x->result, &crc);
+    if (has_crc && crc != be_crc_update(x->id->caps, 0, x->buf, x->map.size)) {
+        integrity(x, "the provider's checksum differs");
         return;
     }
-    x->content_verified = x->result.etag_is_md5 || x->result.has_crc64;
+    x->content_verified = x->result.etag_is_md5 || has_crc;
     accepted(x);
 }
 
@@ -455,12 +458,12 @@ static void copy_done(struct be_op *op)
 static int multipart_matches(struct xfer *x, const struct be_object *o)
 {
     char want[48];
-    uint64_t crc;
+    uint64_t crc, sum;
     if (o->size != x->map.size && !x->stream) {
         return 0;
     }
-    if (o->has_crc64 && combined_crc(x->k, x->n_parts, &crc)) {
-        return o->crc64 == crc ? 2 : 0;
+    if (be_crc_of(x->id->caps, o, &sum) && combined_crc(x->k, x->n_parts, &crc)) {
+        return sum == crc ? 2 : 0;
     }
     if ((x->id->caps & BE_CAP_MP_ETAG_MD5S) && composite_of_upload(x->k, x->n_parts, want)) {
         return strcasecmp(want, o->etag) == 0 ? 2 : 0;
@@ -544,13 +547,13 @@ static const char *condition(const struct xfer *x)
 {
     const struct cver *b = &x->k->base;
     /* A marker carries no bytes anybody could lose, and a directory may have come to be by its children. */
-    return (x->id->caps & BE_CAP_IF_MATCH) && !x->f->is_marker && b->known && b->exists && b->o.etag[0] != '\0' ? b->o.etag : NULL;
+    return xfer_takes_condition(x, BE_CAP_IF_MATCH) && !x->f->is_marker && b->known && b->exists && b->o.etag[0] != '\0' ? b->o.etag : NULL;
 }
 
 static bool must_be_absent(const struct xfer *x)
 {
     const struct cver *b = &x->k->base;
-    return (x->id->caps & BE_CAP_IF_ABSENT) && !x->f->is_marker && b->known && !b->exists;
+    return xfer_takes_condition(x, BE_CAP_IF_ABSENT) && !x->f->is_marker && b->known && !b->exists;
 }
 
 static void send_remove(struct xfer *x)
@@ -611,7 +614,7 @@ static bool must_look(const struct xfer *x)
 {
     const struct cver *b = &x->k->base;
     return x->c->opt.conflict_check && !x->absent && !x->f->is_marker && x->plan.action != PLAN_SETMETA && b->known &&
-           (x->plan.action == PLAN_COPY || !(x->id->caps & (b->exists ? BE_CAP_IF_MATCH : BE_CAP_IF_ABSENT)));
+           (x->plan.action == PLAN_COPY || !xfer_takes_condition(x, b->exists ? BE_CAP_IF_MATCH : BE_CAP_IF_ABSENT));
 }
 
 static void send_write(struct xfer *x);

@@ -215,7 +215,7 @@ bool combined_crc(const struct ckey *k, unsigned n_parts, uint64_t *ret)
         if (p == NULL || !p->has_crc) {
             return false;
         }
-        crc = crc64_combine(crc, p->crc, p->size);
+        crc = be_crc_combine(k->ident->caps, crc, p->crc, p->size);
     }
     *ret = crc;
     return true;
@@ -254,7 +254,8 @@ static void stream_cut(struct xfer *x)
                                         c->opt.memory / 4);
         if (len == 0) {
             struct errinfo e = {0};
-            err_set(&e, ERR_INVALID, -EFBIG, "the file has more parts than the provider takes: raise memory=");
+            err_set(&e, ERR_INVALID, -EFBIG, "the file has more parts than the provider takes: raise %s",
+                    x->id->limits.part_unit > 0 ? "bigFileUploadPartSize" : "memory=");
             xfer_fail(x, &e);
             return;
         }
@@ -386,8 +387,11 @@ static bool part_row(struct xfer *x, struct part_job *j)
     memcpy(p->etag, j->op.object.etag, sizeof(p->etag));
     p->has_md5 = plan_of(j)->src == NULL;
     memcpy(p->md5, j->md5, 16);
-    p->has_crc = plan_of(j)->src == NULL ? (x->id->caps & BE_CAP_CRC64) != 0 : j->op.object.has_crc64;
-    p->crc = plan_of(j)->src == NULL ? j->crc : j->op.object.crc64;
+    p->has_crc = be_crc_of(x->id->caps, &j->op.object, &p->crc);
+    if (plan_of(j)->src == NULL) {
+        p->has_crc = be_has_crc(x->id->caps);
+        p->crc = j->crc;
+    }
     struct jpart row = {.number = j->idx + 1, .size = p->size, .etag = p->etag, .has_crc64 = p->has_crc, .crc64 = p->crc};
     memcpy(row.md5, p->md5, 16);
     if (x->hash_whole) {
@@ -424,9 +428,10 @@ static void part_sent(struct be_op *op)
     KILL_POINT("upload: part sent");
     if (op->status == 0 && !copied) {
         char hex[33];
+        uint64_t crc;
         hex_encode(j->md5, 16, hex);
         bool wrong = (j->op.object.etag_is_md5 && strcasecmp(hex, j->op.object.etag) != 0) ||
-                     (j->op.object.has_crc64 && j->op.object.crc64 != j->crc);
+                     (be_crc_of(x->id->caps, &j->op.object, &crc) && crc != j->crc);
         if (wrong) {
             op->status = err_set(&e, ERR_INTEGRITY, -EIO, "part %u arrived altered", j->idx + 1);
         }
@@ -602,7 +607,7 @@ static void part_filled(struct gather *g)
         return;
     }
     digest_md5(j->buf, j->len, j->md5);
-    j->crc = x->id->caps & BE_CAP_CRC64 ? crc64_update(0, j->buf, j->len) : 0;
+    j->crc = be_has_crc(x->id->caps) ? be_crc_update(x->id->caps, 0, j->buf, j->len) : 0;
     if (x->hash_whole) {
         hash_in_order(j);
     } else {
@@ -744,6 +749,7 @@ static void begin_send(struct xfer *x)
     x->mp.op.owner = x;
     x->mp.op.done = begun;
     x->mp.meta = &x->meta;
+    x->mp.part_size = x->plan.part_size;
     KILL_POINT("upload: before begin");
     be_mp_begin(x->id->be, &x->mp);
 }

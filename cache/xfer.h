@@ -122,6 +122,11 @@ void pause_over(struct xfer *x, bool whole); /* a provider accepted what it sent
 bool pause_refused(struct xfer *x, const struct errinfo *err);
 
 void xfer_prepare(struct xfer *x);   /* facts, then the plan; may be entered again after each step below */
+/* Whether what makes the new version can depend on the old one (BE_CAP_IF_MATCH or BE_CAP_IF_ABSENT). */
+static inline bool xfer_takes_condition(const struct xfer *x, uint32_t cap)
+{
+    return (x->id->caps & cap) && !(x->plan.action == PLAN_MULTIPART && (x->id->caps & BE_CAP_MP_NO_CONDITION));
+}
 bool xfer_meta_is(const struct xfer *x, const struct kvlist *there); /* whether an object's metadata is what x is to give it */
 void xfer_make_plan(struct xfer *x);
 bool xfer_step_stopped(struct xfer *x); /* takes the lock; true: the step's hold is given up, go no further */

@@ -31,7 +31,7 @@ struct conf_remote {
     struct conf_limits { /* tests and unusual servers lower the provider's limits; 0 = the provider's */
         uint64_t max_copy, max_put, max_part, min_part;
     } limits;
-    struct kvlist defaults; /* on/off settings only a dialect understands, by their key's name; absent = the dialect's own */
+    struct kvlist defaults; /* settings only a dialect understands, by their key's name; absent = the dialect's own */
 };
 
 /* Bytes that cannot be printed by accident: no function formats this type. */
@@ -49,7 +49,7 @@ struct conf {
 };
 
 /* Credentials a section does not give come from the environment (AWS_…, COS_… or TENCENTCLOUD_…, AZURE_STORAGE_… and their like),
- * ~/.aws/credentials or ~/.ossutilconfig.
+ * ~/.aws/credentials or ~/.ossutilconfig; of a Google service account the id is its address, and the secret the whole key file.
  * First found of `path`, $OBJMIG_CONFIG, ~/.config/objmig/objmig.conf, /etc/objmig/objmig.conf. Reads all sections and
  * lists every fault, one line each, in *ret_faults: "FILE:LINE: [section] key: what; how to mend". 0 or -errno
  * (-EINVAL with faults, -EPERM when readable by others with secrets in it, -ENOENT without a fault when none exists and path is

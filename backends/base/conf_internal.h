@@ -45,8 +45,14 @@ enum {
     P_OSS = 16,
     P_KS3 = 32,
     P_AZURE = 64,
+    P_GCS = 128,
+    P_BOS = 256,
+    P_UPYUN = 512,
+    P_QINIU = 1024,
     P_HTTP = 1 << 20,
-    P_CLOUD = P_S3 | P_COS | P_OSS | P_KS3 | P_AZURE | P_MEMORY,
+    P_TOKENS = P_S3 | P_COS | P_OSS | P_KS3 | P_AZURE | P_GCS | P_BOS | P_MEMORY, /* have tokens and encryption */
+    P_CLASSES = P_TOKENS | P_QINIU,                                               /* have storage classes */
+    P_CLOUD = P_CLASSES | P_UPYUN,
     P_ALL = P_LOCAL | P_CLOUD | P_HTTP
 };
 
@@ -54,7 +60,7 @@ extern const struct provider {
     const char *name;
     unsigned bit;
     bool cloud; /* wants bucket, region or endPoint, and keys */
-    bool placed; /* needs neither region nor endPoint: the account says where it is */
+    bool placed; /* needs neither region nor endPoint: there is one host, or the account says it */
     bool token_alone; /* an id and a token will do, and then there is no secret */
     const char *scheme; /* of URLs that name a bucket; NULL: none does */
     const char *env[3][2]; /* id, secret, token: the provider's own names, in order of preference */
@@ -77,6 +83,8 @@ enum key {
     KEY_HTTPS,
     KEY_PATH_STYLE,
     KEY_CONNECT_TO,
+    KEY_DOMAIN,
+    KEY_DOMAIN_PRIVATE,
     KEY_PROXY_HOST,
     KEY_PROXY_PORT,
     KEY_STORAGE_CLASS,
@@ -93,6 +101,8 @@ enum key {
     KEY_CONDITIONAL,
     KEY_UNSIGNED,
     KEY_CNAME,
+    KEY_SERVICE_ACCOUNT,
+    KEY_AUDIENCE,
     KEY_MAX_COPY,
     KEY_MAX_PUT,
     KEY_MAX_PART,
@@ -143,6 +153,16 @@ void conf_raw_free(struct raw *raw);
 /* conf_azure.c: what AZURE_STORAGE_CONNECTION_STRING gives a section that has no credentials of its own. False when there is
  * none; *ret_fault, constant text, when it is no use. */
 bool conf_azure_connection(struct conf_remote *r, const char **ret_fault);
+
+/* conf_keyfile.c: the first of these variables that is set, or NULL; and what the provider's own tool keeps in a file, which is named
+ * as below the home directory, NULL when there is none. */
+const char *conf_env_of(const char *const names[2]);
+void conf_key_file_read(const struct provider *p, struct conf_remote *r);
+const char *conf_key_file(const struct provider *p);
+
+/* conf_google.c: Google's key file of a service account: who it is for, and the whole of it. What is wrong with it
+ * and the mend, or NULL. */
+const char *conf_service_account(const char *path, char **ret_email, struct secret **ret_text);
 
 /* The checked remote of a section, complete when no fault was added meanwhile. Never NULL. */
 struct conf_remote *conf_remote_make(struct loader *l, const struct raw *raw);

@@ -4,13 +4,10 @@
 
 #include <ctype.h>
 #include <errno.h>
-#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "mem.h"
 
@@ -60,13 +57,39 @@ const struct provider conf_providers[] = {
      .env = {{"KS3_ACCESS_KEY_ID"}, {"KS3_ACCESS_KEY_SECRET"}, {"KS3_SECURITY_TOKEN"}},
      .region = "cn-beijing",
      .signatures = {"kss", "v4"}},
+    {.name = "gcs",
+     .bit = P_GCS,
+     .cloud = true,
+     .placed = true,
+     .scheme = "gs",
+     .env = {{"GS_ACCESS_KEY_ID"}, {"GS_SECRET_ACCESS_KEY"}, {NULL}}},
+    {.name = "bos",
+     .bit = P_BOS,
+     .cloud = true,
+     .scheme = "bos",
+     .env = {{"BCE_ACCESS_KEY_ID", "BAIDUCLOUD_ACCESS_KEY"},
+             {"BCE_SECRET_ACCESS_KEY", "BAIDUCLOUD_SECRET_KEY"},
+             {"BCE_SESSION_TOKEN", "BAIDUCLOUD_SECURITY_TOKEN"}},
+     .region = "bj"},
+    {.name = "upyun",
+     .bit = P_UPYUN,
+     .cloud = true,
+     .placed = true,
+     .scheme = "upyun",
+     .env = {{"UPYUN_OPERATOR"}, {"UPYUN_PASSWORD"}}},
+    {.name = "qiniu",
+     .bit = P_QINIU,
+     .cloud = true,
+     .scheme = "qiniu",
+     .env = {{"QINIU_ACCESS_KEY"}, {"QINIU_SECRET_KEY"}},
+     .region = "z0"},
     {.name = "http", .bit = P_HTTP},
     {.name = "memory", .bit = P_MEMORY, .scheme = "memory", .signatures = {"v4", "v2"}},
 };
 
 const size_t conf_n_providers = ARRAY_LEN(conf_providers);
 
-enum kind { K_STR, K_SECRET, K_BOOL, K_SIZE, K_UINT, K_MD5, K_OPTION };
+enum kind { K_STR, K_SECRET, K_BOOL, K_SIZE, K_UINT, K_MD5, K_OPTION, K_TEXT };
 
 #define AT(field) offsetof(struct conf_remote, field)
 
@@ -80,7 +103,7 @@ static const struct keydef {
 } keys[N_KEYS] = {
     [KEY_PROVIDER] = {"provider", {NULL}, K_STR, P_ALL, AT(provider), 0, 0},
     [KEY_BUCKET] = {"bucket", {"bucketName"}, K_STR, P_CLOUD, AT(bucket), 0, 0},
-    [KEY_REGION] = {"region", {NULL}, K_STR, P_CLOUD & ~P_AZURE, AT(region), 0, 0},
+    [KEY_REGION] = {"region", {NULL}, K_STR, P_CLASSES & ~P_AZURE, AT(region), 0, 0},
     [KEY_PREFIX] = {"prefix", {NULL}, K_STR, P_ALL, AT(prefix), 0, 0},
     [KEY_ENDPOINT] = {"endPoint", {NULL}, K_STR, P_CLOUD, AT(endpoint), 0, 0},
     [KEY_PATH] = {"path", {NULL}, K_STR, P_LOCAL, AT(path), 0, 0},
@@ -89,14 +112,16 @@ static const struct keydef {
     [KEY_SECRET] =
         {"accessKeySecret", {"secretKey"}, K_SECRET, P_CLOUD | P_HTTP, AT(access_key_secret), 0, 0},
     [KEY_TOKEN] =
-        {"securityToken", {"token", "sasToken"}, K_SECRET, P_CLOUD, AT(security_token), 0, 0},
+        {"securityToken", {"token", "sasToken"}, K_SECRET, P_TOKENS, AT(security_token), 0, 0},
     [KEY_HTTPS] = {"https", {NULL}, K_BOOL, P_CLOUD, AT(https), 0, 0},
-    [KEY_PATH_STYLE] = {"pathStyle", {NULL}, K_BOOL, P_CLOUD, AT(path_style), 0, 0},
+    [KEY_PATH_STYLE] = {"pathStyle", {NULL}, K_BOOL, P_TOKENS, AT(path_style), 0, 0},
     [KEY_CONNECT_TO] = {"connectTo", {NULL}, K_STR, P_CLOUD | P_HTTP, AT(connect_to), 0, 0},
+    [KEY_DOMAIN] = {"domain", {NULL}, K_TEXT, P_QINIU, AT(defaults), 0, 0},
+    [KEY_DOMAIN_PRIVATE] = {"domainPrivate", {NULL}, K_OPTION, P_QINIU, AT(defaults), 0, 0},
     [KEY_PROXY_HOST] = {"proxyHost", {NULL}, K_STR, P_CLOUD | P_HTTP, AT(proxy_host), 0, 0},
     [KEY_PROXY_PORT] = {"proxyPort", {NULL}, K_UINT, P_CLOUD | P_HTTP, AT(proxy_port), 1, 65535},
-    [KEY_STORAGE_CLASS] = {"storageClass", {NULL}, K_STR, P_CLOUD, AT(storage_class), 0, 0},
-    [KEY_ENCRYPTION] = {"encryptionType", {NULL}, K_STR, P_CLOUD, AT(encryption), 0, 0},
+    [KEY_STORAGE_CLASS] = {"storageClass", {NULL}, K_STR, P_CLASSES, AT(storage_class), 0, 0},
+    [KEY_ENCRYPTION] = {"encryptionType", {NULL}, K_STR, P_TOKENS, AT(encryption), 0, 0},
     [KEY_SMALL_THRESHOLD] =
         {"smallFileThreshold", {NULL}, K_SIZE, P_ALL, AT(small_file_threshold), 1, 5 * GIB},
     [KEY_SMALL_SLOTS] = {"smallFileExecutorNum", {NULL}, K_UINT, P_ALL, AT(small_slots), 1, 1024},
@@ -110,9 +135,11 @@ static const struct keydef {
         {"signatureVersion", {NULL}, K_STR, P_S3 | P_OSS | P_KS3 | P_MEMORY, AT(signature), 0, 0},
     [KEY_LIST_VERSION] = {"listVersion", {NULL}, K_UINT, P_S3 | P_MEMORY, AT(list_version), 1, 2},
     [KEY_CONDITIONAL] =
-        {"conditionalWrites", {NULL}, K_OPTION, P_S3 | P_OSS | P_KS3, AT(defaults), 0, 0},
-    [KEY_UNSIGNED] = {"unsignedPayload", {NULL}, K_OPTION, P_S3 | P_KS3, AT(defaults), 0, 0},
+        {"conditionalWrites", {NULL}, K_OPTION, P_S3 | P_OSS | P_KS3 | P_BOS, AT(defaults), 0, 0},
+    [KEY_UNSIGNED] = {"unsignedPayload", {NULL}, K_OPTION, P_S3 | P_KS3 | P_GCS, AT(defaults), 0, 0},
     [KEY_CNAME] = {"cname", {NULL}, K_OPTION, P_OSS | P_KS3, AT(defaults), 0, 0},
+    [KEY_SERVICE_ACCOUNT] = {"serviceAccountFile", {NULL}, K_TEXT, P_GCS, AT(defaults), 0, 0},
+    [KEY_AUDIENCE] = {"tokenAudience", {NULL}, K_TEXT, P_GCS, AT(defaults), 0, 0},
     [KEY_MAX_COPY] = {"copyPartThreshold", {NULL}, K_SIZE, P_ALL, AT(limits.max_copy), 1, 64 * TIB},
     [KEY_MAX_PUT] = {"putLimit", {NULL}, K_SIZE, P_ALL, AT(limits.max_put), 1, 64 * TIB},
     [KEY_MAX_PART] = {"maxPartSize", {NULL}, K_SIZE, P_ALL, AT(limits.max_part), 1, 64 * TIB},
@@ -435,6 +462,9 @@ static void set_field(struct loader *l, const struct raw *raw, enum key key, str
         }
         break;
     }
+    case K_TEXT:
+        kv_set(field, keys[key].name, value);
+        break;
     case K_SIZE:
     case K_UINT:
         set_number(l, raw, key, field);
@@ -546,6 +576,21 @@ static void check_endpoint(struct loader *l, const struct raw *raw, struct conf_
     }
 }
 
+/* Where a store reads through another host than it writes to. */
+static void check_domain(struct loader *l, const struct raw *raw, const struct conf_remote *r)
+{
+    const char *domain = value_of(raw, KEY_DOMAIN), *host = domain;
+    bool port;
+    host += strncasecmp(host, "http://", 7) == 0    ? 7
+            : strncasecmp(host, "https://", 8) == 0 ? 8
+                                                    : 0;
+    if (domain[0] == '\0' && r->endpoint[0] == '\0') {
+        FAULT(KEY_DOMAIN, "missing; add domain = HOST, one that is bound to the bucket: reads go there");
+    } else if (domain[0] != '\0' && !is_host(host, strlen(host), &port)) {
+        FAULT(KEY_DOMAIN, "neither a host nor http://host; correct it");
+    }
+}
+
 static void check_prefix(struct loader *l, const struct raw *raw, struct conf_remote *r)
 {
     size_t len = strlen(r->prefix);
@@ -595,152 +640,7 @@ static void check_bucket(struct loader *l, const struct raw *raw, const struct p
     }
 }
 
-/* ---- credentials from elsewhere ---- */
-
-const char *conf_home_dir(void)
-{
-    const char *home = getenv("HOME");
-    if (home && home[0] != '\0') {
-        return home;
-    }
-    const struct passwd *pw = getpwuid(getuid()); /* at start, before there are threads */
-    return pw ? pw->pw_dir : NULL;
-}
-
-static const char *env_of(const char *const names[2])
-{
-    for (size_t i = 0; i < 2 && names[i]; i++) {
-        const char *value = getenv(names[i]);
-        if (value && value[0] != '\0') {
-            return value;
-        }
-    }
-    return NULL;
-}
-
-/* The files of other people's tools. */
-static const struct key_file {
-    unsigned provider;
-    const char *path_env, *path; /* $path_env, or else path below the home directory */
-    const char *section_env;
-    const char *sections[2]; /* $section_env, or else the first of these that has keys */
-    const char *names[3];    /* id, secret, token */
-} key_files[] = {
-    {P_S3,
-     "AWS_SHARED_CREDENTIALS_FILE",
-     ".aws/credentials",
-     "AWS_PROFILE",
-     {"default", NULL},
-     {"aws_access_key_id", "aws_secret_access_key", "aws_session_token"}},
-    {P_OSS,
-     NULL,
-     ".ossutilconfig",
-     NULL,
-     {"Credentials", "default"}, /* version 1, version 2 */
-     {"accessKeyID", "accessKeySecret", "stsToken"}},
-};
-
-struct found_keys {
-    const struct key_file *file;
-    const char *section;
-    char *vals[3]; /* id, secret, token */
-};
-
-static void take_key(struct lines *s, const char *name, const char *value)
-{
-    struct found_keys *found = s->owner;
-    if (!s->section || strcmp(s->section, found->section) != 0) {
-        return;
-    }
-    for (size_t i = 0; i < ARRAY_LEN(found->vals); i++) {
-        if (strcasecmp(name, found->file->names[i]) == 0 && value[0] != '\0') {
-            conf_str_wipe(found->vals[i]);
-            found->vals[i] = mem_strdup(value);
-        }
-    }
-}
-
-static void ignore_section(struct lines *s)
-{
-}
-
-static void ignore_fault(struct lines *s, const char *what)
-{
-}
-
-static const char *env_or_null(const char *name)
-{
-    return name ? env_of((const char *const[2]){name, NULL}) : NULL;
-}
-
-char *conf_credentials_file(size_t i)
-{
-    if (i >= ARRAY_LEN(key_files)) {
-        return NULL;
-    }
-    const char *path = env_or_null(key_files[i].path_env);
-    const char *home = conf_home_dir();
-    if (path) {
-        return mem_strdup(path);
-    }
-    return mem_printf("%s/%s", home ? home : "", key_files[i].path);
-}
-
-/* Whether the section of that file has id and secret; they are r's then. */
-static bool section_credentials(const struct key_file *file, const char *section,
-                                const struct buf *text, struct conf_remote *r)
-{
-    struct found_keys found = {.file = file, .section = section};
-    struct lines lines = {.on_section = ignore_section,
-                          .on_pair = take_key,
-                          .on_fault = ignore_fault,
-                          .owner = &found};
-    bool has = conf_lines_read(&lines, buf_str(text), text->len) == 0 && found.vals[0] &&
-               found.vals[1];
-    if (has) {
-        set_str(&r->access_key_id, found.vals[0]);
-        r->access_key_secret = secret_new(found.vals[1]);
-        r->security_token = found.vals[2] ? secret_new(found.vals[2]) : NULL;
-    }
-    for (size_t i = 0; i < ARRAY_LEN(found.vals); i++) {
-        conf_str_wipe(found.vals[i]);
-    }
-    return has;
-}
-
-/* What the provider's own tool would use. */
-static void file_credentials(const struct provider *p, struct conf_remote *r)
-{
-    for (size_t i = 0; i < ARRAY_LEN(key_files); i++) {
-        const struct key_file *file = &key_files[i];
-        CLEANUP(mem_freep) char *path = conf_credentials_file(i);
-        CLEANUP(conf_buf_wipe) struct buf text = BUF_INIT;
-        struct stat st;
-        if (file->provider != p->bit || conf_file_read(path, &text, &st) < 0) {
-            continue;
-        }
-        const char *chosen = env_or_null(file->section_env);
-        if (chosen) {
-            (void)section_credentials(file, chosen, &text, r);
-            continue;
-        }
-        for (size_t k = 0; k < 2 && file->sections[k]; k++) {
-            if (section_credentials(file, file->sections[k], &text, r)) {
-                return;
-            }
-        }
-    }
-}
-
-static const char *key_file_of(const struct provider *p)
-{
-    for (size_t i = 0; i < ARRAY_LEN(key_files); i++) {
-        if (key_files[i].provider == p->bit) {
-            return key_files[i].path;
-        }
-    }
-    return NULL;
-}
+/* ---- credentials ---- */
 
 /* A newline after a key in the environment is the usual way to get this. The values stay unsaid. */
 static void check_credentials(struct loader *l, const struct raw *raw, const struct conf_remote *r)
@@ -764,8 +664,8 @@ static bool find_token_alone(struct loader *l, const struct raw *raw, const stru
     bool has_id = r->access_key_id[0] != '\0';
     const char *fault = NULL;
     if (!has_id && !r->access_key_secret && !r->security_token) {
-        const char *id = env_of(p->env[0]), *secret = env_of(p->env[1]);
-        const char *token = secret ? NULL : env_of(p->env[2]);
+        const char *id = conf_env_of(p->env[0]), *secret = conf_env_of(p->env[1]);
+        const char *token = secret ? NULL : conf_env_of(p->env[2]);
         if (id && (secret || token)) {
             set_str(&r->access_key_id, id);
             r->access_key_secret = secret ? secret_new(secret) : NULL;
@@ -787,6 +687,23 @@ static bool find_token_alone(struct loader *l, const struct raw *raw, const stru
         FAULT(KEY_TOKEN, "given beside accessKeySecret; keep one of them");
     } else if (!r->access_key_secret && !r->security_token) {
         FAULT(KEY_SECRET, "missing beside accessKeyId; add it, or sasToken");
+    }
+    return true;
+}
+
+/* False when there is none. */
+static bool google_credentials(struct loader *l, const struct raw *raw, const char *path,
+                               struct conf_remote *r)
+{
+    if (!path || path[0] == '\0') {
+        return false;
+    }
+    CLEANUP(mem_freep) char *email = NULL;
+    const char *fault = conf_service_account(path, &email, &r->access_key_secret);
+    if (fault) {
+        FAULT(KEY_SERVICE_ACCOUNT, "\"%.200s\" %s", path, fault);
+    } else {
+        set_str(&r->access_key_id, email);
     }
     return true;
 }
@@ -827,25 +744,38 @@ static void find_credentials(struct loader *l, const struct raw *raw, const stru
     }
     if (has_id || has_secret) {
         check_pair(l, raw, r);
+        if (p->bit == P_GCS && value_of(raw, KEY_SERVICE_ACCOUNT)[0] != '\0') {
+            FAULT(KEY_SERVICE_ACCOUNT, "given beside accessKeyId; remove one of them");
+        }
         return;
     }
     if (r->security_token) {
         FAULT(KEY_TOKEN, "given without accessKeyId and accessKeySecret; add them or remove it");
         return;
     }
-    const char *id = env_of(p->env[0]), *secret = env_of(p->env[1]), *token = env_of(p->env[2]);
+    if (p->bit == P_GCS && google_credentials(l, raw, value_of(raw, KEY_SERVICE_ACCOUNT), r)) {
+        return;
+    }
+    const char *id = conf_env_of(p->env[0]), *secret = conf_env_of(p->env[1]), *token = conf_env_of(p->env[2]);
     if (id && secret) {
         set_str(&r->access_key_id, id);
         r->access_key_secret = secret_new(secret);
         r->security_token = token ? secret_new(token) : NULL;
+    } else if (p->bit == P_GCS &&
+               google_credentials(l, raw, getenv("GOOGLE_APPLICATION_CREDENTIALS"), r)) {
+        return;
     } else {
-        file_credentials(p, r);
+        conf_key_file_read(p, r);
     }
     check_credentials(l, raw, r);
     if (!r->access_key_secret) {
-        const char *file = key_file_of(p);
+        const char *file = conf_key_file(p);
         FAULT(KEY_ID, "missing; add accessKeyId and accessKeySecret, or set %s and %s%s%s",
-              p->env[0][0], p->env[1][0], file ? ", or fill ~/" : "", file ? file : "");
+              p->env[0][0], p->env[1][0],
+              p->bit == P_GCS ? ", or name a serviceAccountFile"
+              : file          ? ", or fill ~/"
+                              : "",
+              file ? file : "");
     }
 }
 
@@ -862,7 +792,7 @@ static const struct provider *find_provider(const char *name)
 }
 
 /* memory is for tests: works, but is not offered. */
-#define KNOWN_PROVIDERS "local, s3, cos, oss, ks3, azure, http"
+#define KNOWN_PROVIDERS "local, s3, cos, oss, ks3, azure, gcs, bos, upyun, qiniu, http"
 
 static void check_signature(struct loader *l, const struct raw *raw, const struct provider *p,
                             struct conf_remote *r)
@@ -911,6 +841,9 @@ static void check_remote(struct loader *l, const struct raw *raw, const struct p
         find_credentials(l, raw, p, r);
     }
     bool port = false;
+    if (p->bit == P_QINIU) {
+        check_domain(l, raw, r);
+    }
     if (r->connect_to[0] != '\0' &&
         (!is_host(r->connect_to, strlen(r->connect_to), &port) || !port)) {
         FAULT(KEY_CONNECT_TO, "\"%.80s\" is not host:port; correct it", r->connect_to);
@@ -964,6 +897,7 @@ bool conf_remote_same(const struct conf_remote *a, const struct conf_remote *b)
             same = same_secret(*(struct secret *const *)x, *(struct secret *const *)y);
             break;
         case K_OPTION:
+        case K_TEXT:
             same = kv_equal(x, y);
             break;
         case K_BOOL:

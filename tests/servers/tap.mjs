@@ -42,10 +42,14 @@ export function send(port, method, path, headers, body = Buffer.alloc(0)) {
             } catch (err) {
                 return reject(err);
             }
-            const text = Buffer.concat(parts).toString();
-            resolve({ status: res.statusCode, headers: res.headers, text, code: /<Code>(.*)<\/Code>/.exec(text)?.[1] });
+            const bytes = Buffer.concat(parts), text = bytes.toString();
+            resolve({ status: res.statusCode, headers: res.headers, bytes, text, code: /<Code>(.*)<\/Code>/.exec(text)?.[1] });
         });
         req.on('error', reject);
         req.end(body);
     });
 }
+
+// raw(port)(METHOD, path, { host, headers, body }): the same with a Host and a length.
+export const raw = port => (method, path, { host = `127.0.0.1:${port}`, headers = {}, body } = {}) =>
+    send(port, method, path, { host, ...(body !== undefined && { 'content-length': Buffer.byteLength(body) }), ...headers }, body);

@@ -1,4 +1,4 @@
-/* Sites of the S3 family, and requests and answers, for the tests of both directions. */
+/* Sites of dialects, and requests and answers, for the tests of both directions. */
 #pragma once
 
 #include "unit.h"

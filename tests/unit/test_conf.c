@@ -50,6 +50,8 @@ static void expect_fault(const char *text, const char *want)
 }
 
 #define KEYS "accessKeyId=AKID\naccessKeySecret=hush\n"
+#define PROVIDERS "local, s3, cos, oss, ks3, azure, gcs, bos, upyun, qiniu, http"
+#define GCS "[g]\nprovider=gcs\nbucket=b\n"
 #define S3 "[s]\nprovider=s3\nbucket=b\nregion=us-east-1\n"
 
 static void clear_env(void)
@@ -62,6 +64,9 @@ static void clear_env(void)
         "AWS_ACCESS_KEY_ID",
         "AWS_SECRET_ACCESS_KEY",
         "AWS_SESSION_TOKEN",
+        "GOOGLE_APPLICATION_CREDENTIALS",
+        "GS_ACCESS_KEY_ID",
+        "GS_SECRET_ACCESS_KEY",
         "AWS_PROFILE",
         "AWS_SHARED_CREDENTIALS_FILE",
         "COS_SECRET_ID",
@@ -74,6 +79,10 @@ static void clear_env(void)
         "AZURE_STORAGE_KEY",
         "AZURE_STORAGE_SAS_TOKEN",
         "AZURE_STORAGE_CONNECTION_STRING",
+        "UPYUN_OPERATOR",
+        "UPYUN_PASSWORD",
+        "QINIU_ACCESS_KEY",
+        "QINIU_SECRET_KEY",
         "OBJMIG_CONFIG",
     };
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
@@ -210,9 +219,14 @@ static void test_faults(void **state)
         {"[a/b]\nprovider=memory\n", ":1: [a/b] a name must not contain"},
         {"[a:b]\nprovider=memory\n", ":1: [a:b] a name must not contain"},
         {"[a]\nprovider=memory\n[a]\nprovider=memory\n", ":3: [a] already at line 1"},
-        {"[a]\n", ":1: [a] provider: missing; add provider = one of local, s3, cos, oss, ks3, azure, http\n"},
+        {"[a]\n", ":1: [a] provider: missing; add provider = one of " PROVIDERS "\n"},
         {"[a]\nprovider=tape\n",
-         ":2: [a] provider: \"tape\" is unknown; write one of local, s3, cos, oss, ks3, azure, http\n"},
+         ":2: [a] provider: \"tape\" is unknown; write one of " PROVIDERS "\n"},
+        {"[a]\nprovider=qiniu\nbucket=b\nregion=z0\n" KEYS, ":1: [a] domain: missing; add domain = HOST"},
+        {"[a]\nprovider=qiniu\nbucket=b\nregion=z0\ndomain=http://h/p\n" KEYS, ":5: [a] domain: neither a host"},
+        {"[a]\nprovider=qiniu\nbucket=b\nregion=z0\ndomain=h\nsecurityToken=t\n" KEYS,
+         ":6: [a] securityToken: means nothing with provider = qiniu"},
+        {"[a]\nprovider=cos\nbucket=b-1\nregion=r\ndomain=h\n" KEYS, ":5: [a] domain: means nothing with provider = cos"},
         {"[a]\nprovider=memory\nnonsense\n", ":3: [a] not a \"key = value\" line"},
         {"[a]\nprovider=memory\nnonsense", ":3: [a] not a \"key = value\" line"},
         {"[a]\nprovider=memory\nbuket=x\n", ":3: [a] buket: unknown key; did you mean bucket?\n"},
@@ -284,6 +298,18 @@ static void test_faults(void **state)
         {S3 KEYS "requestTimeoutMs=99999999999999999999999\n", ":7: [s] requestTimeoutMs: "},
         {S3 KEYS "minPartSize=2\nmaxPartSize=1\n", ":7: [s] minPartSize: above maxPartSize"},
         {S3 KEYS "prefix=/x\n", ":7: [s] prefix: keys do not start with '/'"},
+        {"[b]\nprovider=bos\nbucket=b\n" KEYS, ":1: [b] region: missing; add region = bj"},
+        {GCS, ":1: [g] accessKeyId: missing; add accessKeyId and accessKeySecret, or set "
+              "GS_ACCESS_KEY_ID and GS_SECRET_ACCESS_KEY, or name a serviceAccountFile\n"},
+        {GCS KEYS "serviceAccountFile=/f\n",
+         ":6: [g] serviceAccountFile: given beside accessKeyId"},
+        {GCS "serviceAccountFile=f\n", ":4: [g] serviceAccountFile: \"f\" is not absolute"},
+        {GCS "serviceAccountFile=/no/such\n",
+         ":4: [g] serviceAccountFile: \"/no/such\" cannot be read"},
+        {GCS "serviceAccountFile=/etc/passwd\n",
+         ":4: [g] serviceAccountFile: \"/etc/passwd\" is no key file of a service account"},
+        {S3 KEYS "serviceAccountFile=/f\n",
+         ":7: [s] serviceAccountFile: means nothing with provider = s3"},
         {"[c]\nprovider=cos\nregion=r\nbucket=a-1\nlistVersion=1\n" KEYS,
          ":5: [c] listVersion: means nothing with provider = cos"},
     };
@@ -299,7 +325,7 @@ static void test_many_faults(void **state)
                      -EINVAL);
     CLEANUP(mem_freep)
     char *want =
-        mem_printf("%s:2: [a] provider: \"tape\" is unknown; write one of local, s3, cos, oss, ks3, azure, http\n"
+        mem_printf("%s:2: [a] provider: \"tape\" is unknown; write one of " PROVIDERS "\n"
                    "%s:4: [b] region: missing; add region = us-east-1 or its like, or endPoint\n"
                    "%s:4: [b] accessKeyId: missing; add accessKeyId and accessKeySecret, or set "
                    "AWS_ACCESS_KEY_ID "
@@ -509,6 +535,41 @@ static void test_azure(void **state)
     clear_env();
 }
 
+/* A key file gives the account's name and the secret; the section's own keys come before all of the
+ * environment. */
+static void test_google_file(void **state)
+{
+    static const char key[] =
+        "{\"type\":\"service_account\",\"client_email\":\"a@b\",\"private_key\":\"PEM\"}";
+    static const char *const bad[] = {
+        "{}", "[1]",
+        "{\"type\":\"authorized_user\",\"client_email\":\"a@b\",\"private_key\":\"P\"}",
+        "{\"type\":\"service_account\",\"client_email\":\"a\",\"private_key\":\"P\"}",
+        "{\"type\":\"service_account\",\"client_email\":\"a@b\"}"};
+    CLEANUP(mem_freep) char *path = mem_printf("%s/account.json", dir);
+    CLEANUP(mem_freep) char *section = mem_printf(GCS "serviceAccountFile=%s\n", path);
+    write_file(path, key, strlen(key), 0600);
+    assert_int_equal(load(section), 0);
+    assert_string_equal(conf->remotes[0]->access_key_id, "a@b");
+    assert_string_equal(conf->remotes[0]->access_key_secret->bytes, key);
+    (void)setenv("GOOGLE_APPLICATION_CREDENTIALS", path, 1);
+    assert_int_equal(load(GCS), 0);
+    assert_string_equal(conf->remotes[0]->access_key_id, "a@b");
+    assert_int_equal(load(GCS KEYS), 0);
+    assert_string_equal(conf->remotes[0]->access_key_id, "AKID");
+    (void)setenv("GS_ACCESS_KEY_ID", "envid", 1);
+    (void)setenv("GS_SECRET_ACCESS_KEY", "envsecret", 1);
+    assert_int_equal(load(GCS), 0);
+    assert_string_equal(conf->remotes[0]->access_key_id, "envid");
+    clear_env();
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        write_file(path, bad[i], strlen(bad[i]), 0600);
+        assert_int_equal(load(section), -EINVAL);
+        assert_non_null(strstr(buf_str(&faults), "is no key file of a service account"));
+    }
+    (void)unlink(path);
+}
+
 static void test_aws_file(void **state)
 {
     char folder[96], path[128];
@@ -649,6 +710,14 @@ static void test_urls(void **state)
     assert_int_equal(conf_resolve(conf, "s3://b", &options, &again, &prefix, &e), -EINVAL);
     assert_non_null(strstr(e.message, "did you mean region?"));
 
+    (void)setenv("GS_ACCESS_KEY_ID", "i", 1);
+    (void)setenv("GS_SECRET_ACCESS_KEY", "hush", 1);
+    assert_int_equal(conf_resolve(conf, "gs://b_1.c/x", NULL, &r, &prefix, &e), 0);
+    assert_string_equal(r->provider, "gcs");
+    assert_string_equal(r->bucket, "b_1.c");
+    free(prefix);
+    prefix = NULL;
+
     assert_int_equal(conf_resolve(conf, "file:///data/x//", NULL, &r, &prefix, &e), 0);
     assert_string_equal(r->path, "/data/x");
     assert_string_equal(r->name, "x");
@@ -712,11 +781,11 @@ static void test_numbers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_full),           TEST(test_faults),  TEST(test_many_faults),
-        TEST(test_secrets_unsaid), TEST(test_mode),    TEST(test_odd_files),
-        TEST(test_long_values),    TEST(test_search),  TEST(test_environment),
-        TEST(test_aws_file),       TEST(test_resolve), TEST(test_urls),
-        TEST(test_ossutil_file),   TEST(test_signature_versions),
+        TEST(test_full),           TEST(test_faults),    TEST(test_many_faults),
+        TEST(test_secrets_unsaid), TEST(test_mode),      TEST(test_odd_files),
+        TEST(test_long_values),    TEST(test_search),    TEST(test_environment),
+        TEST(test_google_file),    TEST(test_aws_file),  TEST(test_resolve),
+        TEST(test_urls),           TEST(test_ossutil_file), TEST(test_signature_versions),
         TEST(test_azure),          TEST(test_numbers),
     };
     return cmocka_run_group_tests_name("conf", tests, NULL, NULL);

@@ -59,6 +59,12 @@ static void checks_vectors(void **state)
         assert_string_equal(text, vector_text(e, "md5_base64"));
         (void)snprintf(text, sizeof(text), "%llu", (unsigned long long)crc64_update(0, d.p, d.n));
         assert_string_equal(text, vector_text(e, "crc64_ecma_decimal"));
+        (void)snprintf(text, sizeof(text), "%08x", crc32c_update(0, d.p, d.n));
+        assert_string_equal(text, vector_text(e, "crc32c_hex"));
+        uint8_t qetag[DIGEST_QETAG_LEN];
+        digest_qetag(d.p, d.n, qetag);
+        base64url_encode(qetag, sizeof(qetag), text);
+        assert_string_equal(text, vector_text(e, "qetag"));
         free(d.p);
     }
     assert_true(i >= 12);
@@ -146,19 +152,19 @@ static void refuses_foreign_md5_states(void **state)
     assert_false(digest_md5_load(&t, stored, DIGEST_MD5_STATE_SIZE));
 }
 
-static uint64_t crc64_slow(uint64_t crc, const uint8_t *p, size_t n)
+static uint64_t crc_slow(uint64_t poly, uint64_t ones, const uint8_t *p, size_t n)
 {
-    crc = ~crc;
+    uint64_t crc = ones;
     for (; n > 0; n--, p++) {
         crc ^= *p;
         for (int i = 0; i < 8; i++) {
-            crc = (crc & 1) ? (crc >> 1) ^ UINT64_C(0xC96C5795D7870F42) : crc >> 1;
+            crc = (crc & 1) ? (crc >> 1) ^ poly : crc >> 1;
         }
     }
-    return ~crc;
+    return crc ^ ones;
 }
 
-static void crc64_is_incremental(void **state)
+static void crcs_are_incremental(void **state)
 {
     (void)state;
     uint8_t data[257];
@@ -167,13 +173,19 @@ static void crc64_is_incremental(void **state)
     }
     for (size_t from = 0; from < 20; from++) { /* any alignment */
         for (size_t n = 0; n <= sizeof(data) - from; n++) {
-            uint64_t whole = crc64_slow(0, data + from, n);
+            uint64_t whole = crc_slow(UINT64_C(0xC96C5795D7870F42), UINT64_MAX, data + from, n);
             assert_true(crc64_update(0, data + from, n) == whole);
             size_t cut = n / 3;
             uint64_t a = crc64_update(0, data + from, cut),
                      b = crc64_update(0, data + from + cut, n - cut);
             assert_true(crc64_update(a, data + from + cut, n - cut) == whole);
             assert_true(crc64_combine(a, b, n - cut) == whole);
+            uint32_t whole32 = (uint32_t)crc_slow(0x82F63B78u, UINT32_MAX, data + from, n);
+            assert_int_equal(crc32c_update(0, data + from, n), whole32);
+            uint32_t a32 = crc32c_update(0, data + from, cut),
+                     b32 = crc32c_update(0, data + from + cut, n - cut);
+            assert_int_equal(crc32c_update(a32, data + from + cut, n - cut), whole32);
+            assert_int_equal(crc32c_combine(a32, b32, n - cut), whole32);
         }
     }
     /* lengths nobody can hash in a test: halves of a run of zeros must combine like the whole */
@@ -257,7 +269,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(checks_vectors),       cmocka_unit_test(checks_multipart),
         cmocka_unit_test(resumes_md5),          cmocka_unit_test(refuses_foreign_md5_states),
-        cmocka_unit_test(crc64_is_incremental), cmocka_unit_test(hmac_known_answers),
+        cmocka_unit_test(crcs_are_incremental), cmocka_unit_test(hmac_known_answers),
         cmocka_unit_test(sha_is_incremental),   cmocka_unit_test(base64_both_ways),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,7 +1,6 @@
 /* Every signature of the vectors, with its intermediate texts. */
 #include "vectors.h"
 
-#include "mem.h"
 #include "sign.h"
 
 static struct sign_key key_of(const json_t *all, const char *id, const char *secret)
@@ -9,47 +8,6 @@ static struct sign_key key_of(const json_t *all, const char *id, const char *sec
     const json_t *c = json_object_get(all, "credentials");
     const char *s = vector_text(c, secret);
     return (struct sign_key){vector_text(c, id), s, strlen(s)};
-}
-
-/* The vectors' SDKs choose which headers to sign; give the signer those. `list` is "a;b;c". */
-static void only_listed(struct kvlist *headers, const char *list)
-{
-    CLEANUP(kv_fini) struct kvlist kept = {0};
-    for (size_t i = 0; i < headers->n; i++) {
-        const char *name = headers->items[i].name;
-        size_t n = strlen(name);
-        for (const char *p = list; *p; p += strcspn(p, ";"), p += *p == ';') {
-            if (strcspn(p, ";") == n && strncasecmp(p, name, n) == 0) {
-                kv_set(&kept, name, headers->items[i].value);
-            }
-        }
-    }
-    kv_copy(headers, &kept);
-}
-
-/* What stands in `s` after `name`, up to one of `ends`. */
-static char *value_after(const char *s, const char *name, const char *ends)
-{
-    const char *p = strstr(s, name);
-    assert_non_null(p);
-    p += strlen(name);
-    return mem_strndup(p, strcspn(p, ends));
-}
-
-/* Query parameters of a URL, decoded, but for `without`. */
-static void query_of_url(const char *url, const char *without, struct kvlist *ret)
-{
-    const char *p = strchr(url, '?');
-    for (p = p ? p + 1 : ""; *p; p += strcspn(p, "&"), p += *p == '&') {
-        size_t n = strcspn(p, "&"), eq = strcspn(p, "=&");
-        CLEANUP(buf_fini) struct buf name = BUF_INIT;
-        CLEANUP(buf_fini) struct buf value = BUF_INIT;
-        assert_int_equal(url_decode(&name, p, eq, false), 0);
-        assert_int_equal(url_decode(&value, p + MIN(eq + 1, n), n - MIN(eq + 1, n), false), 0);
-        if (strcmp(buf_str(&name), without) != 0) {
-            kv_set(ret, buf_str(&name), buf_str(&value));
-        }
-    }
 }
 
 static void check_v4(const json_t *all, const json_t *c)

@@ -1,6 +1,8 @@
 // What an S3-style store does with objects, uploads and lists. Each operation takes the request and its bucket, and applies
-// itself when called. How providers differ is asked of world.skin, see server.mjs.
+// itself when called. How providers differ is asked of world.skin, see server.mjs; one whose answers are other documents brings
+// them as its `results`.
 import crypto from 'node:crypto';
+import { byteRange, percentDecode as plainText } from '../common.mjs';
 import { Body, Bucket, combine, toBytes, toText } from '../store.mjs';
 import { StoreError } from './errors.mjs';
 import { world, now } from './world.mjs';
@@ -19,12 +21,9 @@ export function makeBucket(spec) {
 }
 
 export function percentDecode(text) {
-    if (/%(?![0-9A-Fa-f]{2})/.test(text))
-        throw new StoreError(400, 'InvalidURI', 'Bad percent-encoding.');
-    const key = Buffer.from(text.replace(/%(..)/g, (_, hex) => String.fromCharCode(parseInt(hex, 16))), 'latin1');
-    const decoded = key.toString('utf8');
-    if (!Buffer.from(decoded, 'utf8').equals(key))
-        throw new StoreError(400, 'InvalidURI', 'The path or a parameter is not UTF-8.');
+    const decoded = plainText(text);
+    if (decoded === null)
+        throw new StoreError(400, 'InvalidURI', 'The path or a parameter is not percent-encoded UTF-8.');
     return decoded;
 }
 
@@ -36,23 +35,25 @@ function checkKey(r) {
         throw fault;
 }
 
+const createOnly = r => world.skin.createOnly?.(r) ?? r.headers.get(`${r.vendor}forbid-overwrite`) === 'true';
+
 // ---- objects
 
 export const quoted = etag => `"${etag}"`;
-const unquoted = etag => etag.trim().replace(/^"(.*)"$/, '$1');
+export const unquoted = etag => etag.trim().replace(/^"(.*)"$/, '$1');
 
 // What a request says of the object it makes.
 export function description(r) {
     const headers = {}, meta = {}, prefix = `${r.vendor}meta-`;
     let metaBytes = 0;
     for (const [name, value] of r.headers) {
-        if (STANDARD_HEADERS.includes(name) && value !== '')
+        if ((world.skin.standardHeaders ?? STANDARD_HEADERS).includes(name) && value !== '')
             headers[name] = value;
         if (name.startsWith(prefix)) {
             if (world.skin.badMetaName?.test(name.slice(prefix.length)))
                 throw new StoreError(400, 'InvalidArgument', `The name ${name} is not allowed.`);
             meta[name.slice(prefix.length)] = value;
-            metaBytes += name.length - prefix.length + Buffer.byteLength(value);
+            metaBytes += name.length - (world.skin.metaPrefixCounts ? 0 : prefix.length) + Buffer.byteLength(value);
         }
     }
     if (metaBytes > world.opt.max_meta)
@@ -65,8 +66,8 @@ function placement(r) {
     const storageClass = r.headers.get(`${r.vendor}storage-class`) ?? classes[0];
     if (!classes.includes(storageClass))
         throw new StoreError(400, 'InvalidStorageClass', `Unknown storage class ${storageClass}.`);
-    const sse = r.headers.get(`${r.vendor}server-side-encryption`) ?? '';
-    if (sse !== '' && !encryptions.includes(sse))
+    const sse = r.headers.get(encryptionHeader(r)) ?? '';
+    if (sse !== '' && encryptions && !encryptions.includes(sse))
         throw new StoreError(400, 'InvalidArgument', `Unknown encryption ${sse}.`);
     if (r.headers.has(`${r.vendor}server-side-encryption-customer-algorithm`))
         throw new StoreError(501, 'NotImplemented', 'SSE-C is not part of this server.');
@@ -80,7 +81,7 @@ function replyHeaders(r, object) {
         ...object.headers,
         'ETag': quoted(object.etag),
         'Last-Modified': new Date(object.modified).toUTCString(),
-        ...checksum(r, object.crc64),
+        ...checksum(r, object),
         ...skin.objectHeaders?.(object),
     };
     for (const [name, value] of Object.entries(object.meta))
@@ -88,20 +89,32 @@ function replyHeaders(r, object) {
     if (object.storageClass !== skin.classes[0] || skin.alwaysClass)
         h[`${r.vendor}storage-class`] = object.storageClass;
     if (object.sse)
-        h[`${r.vendor}server-side-encryption`] = object.sse;
+        h[encryptionHeader(r)] = object.sse;
     if (object.restoreUntil)
         h[`${r.vendor}restore`] = restored(object) ? `ongoing-request="false", expiry-date="${new Date(object.restoreUntil).toUTCString()}"`
             : 'ongoing-request="true"';
     return h;
 }
 
-export const checksum = (r, crc64) => ({ [r.vendor + world.skin.crc]: String(crc64) });
+const encryptionHeader = r => r.vendor + (world.skin.encryptionHeader ?? 'server-side-encryption');
+// What the provider says of bytes, be they an object's or a part's.
+export const checksum = (r, bytes) => world.skin.checksum?.(bytes) ?? { [r.vendor + world.skin.crc]: String(bytes.crc64) };
 const etagOf = md5 => world.skin.upperEtags ? md5.toUpperCase() : md5;
 // Some say it in the head, too, where others say it in the body only.
 const etagInHead = etag => world.skin.etagInHead ? { ETag: quoted(etag) } : {};
 // Of an object made of parts: opaque, so that nobody may take it for a digest of anything.
-export const partsEtag = n => `${etagOf(crypto.randomBytes(16).toString('hex'))}-${n}`;
+export const partsEtag = n => world.skin.partsEtag?.(n) ?? `${etagOf(crypto.randomBytes(16).toString('hex'))}-${n}`;
+// With the checksum that only some of the providers know.
+const known = async bytes => ({ ...bytes, ...(world.skin.crc32c && { crc32c: await crc32cOf(bytes.body) }) });
+export async function crc32cOf(body) {
+    const crc = world.skin.crc32c();
+    for await (const part of body.read())
+        crc.update(part);
+    return crc.valueOf() >>> 0;
+}
 const restored = object => object.restoreReady !== undefined && Date.now() >= object.restoreReady;
+const frozenError = (r, object, message) => new StoreError(403, 'InvalidObjectState', message, {},
+    world.skin.classInRefusals ? { [`${r.vendor}storage-class`]: object.storageClass } : {});
 const frozen = object => world.skin.archived.includes(object.storageClass) && !restored(object);
 
 function objectOf(bucket, byteKey) {
@@ -112,8 +125,9 @@ function objectOf(bucket, byteKey) {
 }
 
 function mayOverwrite(r, bucket) {
-    if (r.headers.get(`${r.vendor}forbid-overwrite`) === 'true' && bucket.objects.has(r.byteKey))
-        throw new StoreError(409, 'FileAlreadyExists', 'The object exists and must not be overwritten.');
+    const refused = world.skin.overwriteRefused ?? [409, 'FileAlreadyExists'];
+    if (createOnly(r) && bucket.objects.has(r.byteKey))
+        throw new StoreError(...refused, 'The object exists and must not be overwritten.');
 }
 
 const matches = (list, etag) => list.trim() === '*' || list.split(',').some(e => unquoted(e) === etag);
@@ -132,27 +146,14 @@ function checkConditions(r, object, prefix = '') {
     return !(get('if-none-match') === undefined && get('if-modified-since') !== undefined && seconds <= Date.parse(get('if-modified-since')));
 }
 
-// [from, to) of "bytes=…"; null for a header which is to be ignored.
+// [from, to) of the Range header; null when it is to be ignored.
 function parseRange(r, size) {
-    const text = r.headers.get('range');
+    const range = byteRange(r.headers.get('range'), size);
     // Where a range that cannot be is answered with the whole object unless the client wants it otherwise.
     const lenient = world.skin.lenientRanges && r.headers.get(`${r.vendor}range-behavior`) !== 'standard';
-    const m = /^bytes=(\d*)-(\d*)$/.exec(text.trim());
-    if (!m || (m[1] === '' && m[2] === ''))
-        return null;
-    const refuse = () => {
-        if (lenient)
-            return null;
+    if (range === undefined && !lenient)
         throw new StoreError(416, 'InvalidRange', 'The requested range cannot be satisfied.', {}, { 'Content-Range': `bytes */${size}` });
-    };
-    if (m[1] === '') {
-        const last = Number(m[2]);
-        return last === 0 || size === 0 ? refuse() : [Math.max(0, size - last), size];
-    }
-    const from = Number(m[1]), to = m[2] === '' ? size : Math.min(size, Number(m[2]) + 1);
-    if (m[2] !== '' && Number(m[2]) < from)
-        return null;
-    return from >= size ? refuse() : [from, to];
+    return range ?? null;
 }
 
 function checkMd5(r) {
@@ -191,7 +192,7 @@ function copySource(r) {
     if (!checkConditions(r, object, `${r.vendor}copy-source-`))
         throw new StoreError(412, 'PreconditionFailed', 'A condition on the copy source does not hold.');
     if (frozen(object))
-        throw new StoreError(403, 'InvalidObjectState', 'The source is archived; restore it first.');
+        throw frozenError(r, object, 'The source is archived; restore it first.');
     return { bucket, byteKey, object };
 }
 
@@ -224,6 +225,16 @@ function readXml(r) {
     }
 }
 
+// The parts that the body names.
+function completed(r) {
+    const root = readXml(r);
+    const parts = root.children.map(p => ({ number: Number(xml.childText(p, 'PartNumber')), etag: xml.childText(p, 'ETag') }));
+    if (root.name !== 'CompleteMultipartUpload' || root.children.some(p => p.name !== 'Part')
+        || parts.some(p => !Number.isInteger(p.number) || p.etag === undefined))
+        throw new StoreError(400, 'MalformedXML', 'A list of parts with number and ETag each is expected.');
+    return parts;
+}
+
 function encoder(r) {
     const type = r.query.get('encoding-type');
     if (type !== undefined && type !== 'url')
@@ -241,6 +252,10 @@ function count(r, name, fallback = 1000) {
 }
 
 const iso = ms => new Date(ms).toISOString();
+const answer = (what, args, otherwise, headers = {}) => {
+    const own = world.skin.results?.[what];
+    return own ? { status: 200, headers: { 'Content-Type': world.skin.contentType, ...headers }, body: Buffer.from(own(...args)) } : xmlReply(otherwise(), headers);
+};
 export const xmlReply = (root, headers = {}, status = 200) => ({ status, headers: { 'Content-Type': 'application/xml', ...headers }, body: Buffer.from(xml.document(root)) });
 
 // ---- operations: each takes the request, its bucket, and applies itself when called
@@ -252,7 +267,7 @@ export const operations = {
     },
 
     HeadBucket(r, bucket) {
-        return { status: 200, headers: { [`${r.vendor}bucket-region`]: bucket.region } };
+        return { status: 200, headers: world.skin.regionless ? {} : { [`${r.vendor}bucket-region`]: bucket.region } };
     },
 
     GetBucket(r, bucket) {
@@ -264,7 +279,9 @@ export const operations = {
         const get = name => toBytes(r.query.get(name) ?? '');
         const max = count(r, 'max-keys', world.skin.listPage);
         const page = bucket.list(get('prefix'), get('delimiter'), get('marker'), max);
-        return xmlReply(el('ListBucketResult',
+        const about = { bucket, prefix: get('prefix'), delimiter: get('delimiter'), marker: get('marker'), max, ...page,
+            objects: page.keys.map(key => ({ key, ...bucket.objects.get(key) })) };
+        return answer('list', [r, about], () => el('ListBucketResult',
             el('Name', bucket.name),
             r.query.has('encoding-type') ? el('EncodingType', 'url') : undefined,
             el('Prefix', encode(get('prefix'))),
@@ -292,17 +309,20 @@ export const operations = {
         return operations.GetObject(r, bucket);
     },
 
-    GetObject(r, bucket) {
+    async GetObject(r, bucket) {
         const object = objectOf(bucket, r.byteKey);
         if (!checkConditions(r, object))
             return { status: 304, headers: { ETag: quoted(object.etag) } };
         if (r.method === 'GET' && frozen(object))
-            throw new StoreError(403, 'InvalidObjectState', 'The object is archived; restore it first.');
+            throw frozenError(r, object, 'The object is archived; restore it first.');
         const headers = { ...replyHeaders(r, object), 'Accept-Ranges': 'bytes' };
         for (const name of STANDARD_HEADERS)
             if (r.query.has(`response-${name}`))
                 headers[name] = r.query.get(`response-${name}`);
         const size = object.body.size;
+        const other = await world.skin.transcoded?.(r, object, headers);
+        if (other)
+            return { status: 200, headers, body: other };
         const range = r.headers.has('range') ? parseRange(r, size) : null;
         if (!range)
             return { status: 200, headers, body: object.body.slice(0, size) };
@@ -316,10 +336,11 @@ export const operations = {
         const about = description(r);
         limitSize(r.body.size, world.opt.max_put, 'A single upload');
         checkMd5(r);
-        const object = { ...about, body: r.takeBody(), etag: etagOf(r.body.md5), md5: r.body.md5, crc64: r.body.crc64, modified: now() };
+        const { md5, crc64, crc32c } = r.body;
+        const object = { ...about, body: r.takeBody(), etag: etagOf(md5), md5, crc64, crc32c, modified: now(), ...world.skin.version?.() };
         bucket.put(r.byteKey, object);
-        return { status: 200, headers: { 'ETag': quoted(object.etag), ...checksum(r, object.crc64),
-            ...(object.sse && { [`${r.vendor}server-side-encryption`]: object.sse }) } };
+        return { status: 200, headers: { 'ETag': quoted(object.etag), ...checksum(r, object),
+            ...(object.sse && { [encryptionHeader(r)]: object.sse }) } };
     },
 
     CopyObject(r, bucket) {
@@ -333,20 +354,29 @@ export const operations = {
             throw new StoreError(400, 'InvalidArgument', `The metadata directive must be ${keep} or ${replace}.`);
         if (directive === keep && from.bucket === bucket && from.byteKey === r.byteKey)
             throw new StoreError(400, 'InvalidRequest', 'Copying an object onto itself needs new metadata.');
-        const { headers, meta, md5, etag, crc64 } = from.object;
+        const { headers, meta, md5, etag, crc64, crc32c } = from.object;
         const about = directive === keep ? { headers, meta, ...placement(r) } : description(r);
-        bucket.put(r.byteKey, { ...about, body: from.object.body.slice(0, from.object.body.size), etag, md5, crc64, modified: now() });
+        bucket.put(r.byteKey, { ...about, body: from.object.body.slice(0, from.object.body.size), etag, md5, crc64, crc32c,
+            modified: now(), ...world.skin.version?.() });
         const made = bucket.objects.get(r.byteKey);
-        return xmlReply(el('CopyObjectResult', el('ETag', quoted(made.etag)), world.skin.crcElement ? el('CRC64', made.crc64) : undefined,
-            el('LastModified', iso(made.modified))), checksum(r, made.crc64));
+        return answer('copy', [made], () => el('CopyObjectResult', el('ETag', quoted(made.etag)), world.skin.crcElement ? el('CRC64', made.crc64) : undefined,
+            el('LastModified', iso(made.modified))), checksum(r, made));
     },
 
     DeleteObject(r, bucket) {
-        bucket.remove(r.byteKey);
+        if (!bucket.remove(r.byteKey) && world.skin.removesOnlyWhatIs)
+            throw new StoreError(404, 'NoSuchKey', 'The specified key does not exist.');
         return { status: 204 };
     },
 
     DeleteMultipleObjects(r, bucket) {
+        if (world.skin.noBatch)
+            throw new StoreError(400, 'InvalidArgument', 'Invalid query parameter.');
+        if (world.skin.deleted) {
+            for (const key of world.skin.deleted(r.bodyText))
+                bucket.remove(toBytes(key));
+            return { status: 200 }; // failures only, and there are none
+        }
         if (!r.headers.has('content-md5'))
             throw new StoreError(400, 'MissingContentMD5', 'Content-MD5 is required for this request.');
         checkMd5(r);
@@ -367,18 +397,21 @@ export const operations = {
         const about = description(r);
         const id = String(Math.floor(now() / 1000)) + crypto.randomBytes(24).toString('hex');
         bucket.uploads.set(id, { ...about, byteKey: r.byteKey, parts: new Map(), initiated: now() });
-        return xmlReply(el('InitiateMultipartUploadResult', el('Bucket', bucket.name), el('Key', r.key), el('UploadId', id)));
+        return answer('begin', [r, id], () => el('InitiateMultipartUploadResult', el('Bucket', bucket.name), el('Key', r.key), el('UploadId', id)));
     },
 
     UploadPart(r, bucket) {
         const upload = uploadOf(r, bucket), number = partNumber(r);
         limitSize(r.body.size, world.opt.max_part, 'A part');
         checkMd5(r);
-        setPart(upload, number, { body: r.takeBody(), etag: etagOf(r.body.md5), crc64: r.body.crc64, modified: now() });
-        return { status: 200, headers: { 'ETag': quoted(etagOf(r.body.md5)), ...checksum(r, r.body.crc64) } };
+        const { md5, crc64, crc32c } = r.body;
+        setPart(upload, number, { body: r.takeBody(), etag: etagOf(md5), crc64, crc32c, modified: now() });
+        return { status: 200, headers: { 'ETag': quoted(etagOf(md5)), ...checksum(r, { md5, crc64, crc32c }) } };
     },
 
     async UploadPartCopy(r, bucket) {
+        if (world.skin.noPartCopy)
+            throw new StoreError(501, 'NotImplemented', 'A header you provided implies functionality that is not implemented.');
         const number = partNumber(r);
         uploadOf(r, bucket);
         const from = copySource(r);
@@ -399,10 +432,10 @@ export const operations = {
             body.drop();
             throw err;
         }
-        const part = { body, etag: etagOf(md5), crc64, modified: now() };
+        const part = await known({ body, etag: etagOf(md5), crc64, modified: now() });
         setPart(upload, number, part);
-        return xmlReply(el('CopyPartResult', el('ETag', quoted(part.etag)), world.skin.crcElement ? el('CRC64', crc64) : undefined,
-            el('LastModified', iso(part.modified))), { ...checksum(r, crc64), ...etagInHead(part.etag) });
+        return answer('part', [part], () => el('CopyPartResult', el('ETag', quoted(part.etag)), world.skin.crcElement ? el('CRC64', crc64) : undefined,
+            el('LastModified', iso(part.modified))), { ...checksum(r, part), ...etagInHead(part.etag) });
     },
 
     ListParts(r, bucket) {
@@ -410,7 +443,8 @@ export const operations = {
         const max = count(r, 'max-parts'), marker = Number(r.query.get('part-number-marker') ?? 0);
         const numbers = [...upload.parts.keys()].filter(n => n > marker).sort((a, b) => a - b);
         const page = numbers.slice(0, max), truncated = page.length < numbers.length;
-        return xmlReply(el('ListPartsResult',
+        return answer('parts', [r, { marker, max, truncated, next: page.at(-1) ?? marker, upload,
+            parts: page.map(number => ({ number, ...upload.parts.get(number) })) }], () => el('ListPartsResult',
             el('Bucket', bucket.name), r.query.has('encoding-type') ? el('EncodingType', 'url') : undefined,
             el('Key', encode(upload.byteKey)), el('UploadId', r.query.get('uploadId')), OWNER, el('StorageClass', upload.storageClass),
             el('PartNumberMarker', marker), truncated ? el('NextPartNumberMarker', page[page.length - 1] ?? marker) : undefined,
@@ -443,7 +477,7 @@ export const operations = {
             }
             last = u;
         }
-        return xmlReply(el('ListMultipartUploadsResult',
+        return answer('uploads', [r, { prefix, keyMarker, idMarker, max, truncated, last, uploads: page }], () => el('ListMultipartUploadsResult',
             el('Bucket', bucket.name), r.query.has('encoding-type') ? el('EncodingType', 'url') : undefined,
             el('KeyMarker', encode(keyMarker)), el('UploadIdMarker', idMarker),
             truncated && last ? [el('NextKeyMarker', encode(last.byteKey)), el('NextUploadIdMarker', last.id)] : [],
@@ -454,15 +488,15 @@ export const operations = {
             [...groups].map(g => el('CommonPrefixes', el('Prefix', encode(g))))));
     },
 
-    CompleteMultipartUpload(r, bucket) {
+    async CompleteMultipartUpload(r, bucket) {
         const upload = uploadOf(r, bucket);
+        if (world.skin.noCommitCondition && createOnly(r))
+            throw new StoreError(400, 'InvalidArgument', 'Preconditions are not supported here.');
         mayOverwrite(r, bucket);
         checkMd5(r);
-        const root = readXml(r);
-        const wanted = root.children.map(p => ({ number: Number(xml.childText(p, 'PartNumber')), etag: xml.childText(p, 'ETag') }));
-        if (root.name !== 'CompleteMultipartUpload' || !wanted.length || wanted.length > world.opt.max_parts
-            || root.children.some(p => p.name !== 'Part') || wanted.some(p => !Number.isInteger(p.number) || p.etag === undefined))
-            throw new StoreError(400, 'MalformedXML', 'A list of parts with number and ETag each is expected.');
+        const wanted = world.skin.completed?.(r.bodyText) ?? completed(r);
+        if (!wanted.length || wanted.length > world.opt.max_parts)
+            throw new StoreError(400, world.skin.malformed ?? 'MalformedXML', 'A list of parts with number and ETag each is expected.');
         if (wanted.some((p, i) => i > 0 && p.number <= wanted[i - 1].number))
             throw new StoreError(400, 'InvalidPartOrder', 'The list of parts was not in ascending order.');
         const parts = wanted.map(p => {
@@ -480,11 +514,12 @@ export const operations = {
         limitSize(size, 50000 * GIB, 'An object');
         const { headers, meta, storageClass, sse } = upload;
         const etag = partsEtag(wanted.length);
-        bucket.put(r.byteKey, { headers, meta, storageClass, sse, body: Body.concat(parts.map(p => p.body)),
-            etag, crc64, modified: now() });
+        const object = await known({ headers, meta, storageClass, sse, body: Body.concat(parts.map(p => p.body)), etag, crc64,
+            modified: now(), ...world.skin.version?.() });
+        bucket.put(r.byteKey, object);
         bucket.dropUpload(r.query.get('uploadId'));
-        return xmlReply(el('CompleteMultipartUploadResult', el('Location', `http://${r.host}${r.rawPath}`), el('Bucket', bucket.name),
-            el('Key', r.key), el('ETag', quoted(etag))), { ...checksum(r, crc64), ...etagInHead(etag) });
+        return answer('complete', [r, object], () => el('CompleteMultipartUploadResult', el('Location', `http://${r.host}${r.rawPath}`), el('Bucket', bucket.name),
+            el('Key', r.key), el('ETag', quoted(etag))), { ...(world.skin.muteCommits ? {} : checksum(r, object)), ...etagInHead(etag) });
     },
 
     AbortMultipartUpload(r, bucket) {

@@ -19,3 +19,8 @@ export function sourcePath(r, source, bad) {
         throw bad('it is not /<bucket>/<key>');
     return { bucketName: m[1], rawKey: m[2] };
 }
+
+// … or without the slash before it.
+export function sourceName(r, source, bad) {
+    return sourcePath(r, `/${source.replace(/^\//, '')}`, bad);
+}
