@@ -697,7 +697,7 @@ static void run(struct http_engine *e)
         ms = MAX((e->next_tick_ns - time_mono_ns()) / 1000000 + 1, (int64_t)0);
     }
     mutex_lock(&e->lock);
-    bool sleep = TAILQ_EMPTY(&e->inbox) && !e->cancels && !e->closing;
+    bool sleep = TAILQ_EMPTY(&e->inbox) && !e->cancels && !e->closing && TAILQ_EMPTY(&e->ended);
     e->sleeping = sleep;
     mutex_unlock(&e->lock);
     http_events_run(e->events, sleep ? (int)ms : 0);
