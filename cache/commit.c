@@ -934,7 +934,7 @@ static void resolve_headed(struct be_op *op)
     if (ours && same_content) {
         if (!absent) {
             x->result = *o;
-            x->meta_stale = sent_parts(k) && !xfer_meta_is(x, &x->stat.meta);
+            x->meta_stale = !xfer_meta_is(x, &x->stat.meta); /* of parts, and of copies where attributes are a request of their own */
             kv_copy(&x->meta, &x->stat.meta);
             uint8_t md5[16];
             if (meta_get_md5(&x->meta, md5)) {

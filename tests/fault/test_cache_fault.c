@@ -227,6 +227,26 @@ static void copy_reply_lost(void **state)
     assert_int_equal(fx_calls(fx, 1, BE_COPY), 1);
 }
 
+/* A provider that copies in one request and sets the attributes in another may have done the first only. */
+static void copy_arrived_without_its_attributes(void **state)
+{
+    struct fx *fx = *state;
+    const struct cattr private = {.mode = 0600};
+    fx_at_put(fx, 0, "s", "source");
+    fx_fault(fx, 1, BE_COPY, 0, 1, -EIO, ERR_TRANSIENT, true);
+    assert_int_equal(fx_cp(fx, 0, "s", 1, "t"), 0);
+    assert_int_equal(fx_setattr(fx, 1, "t", CSET_MODE, &private), 0);
+    fx_hold(fx, 1, BE_STAT, 0);
+    unsigned before = fx_calls(fx, 1, BE_STAT);
+    FX_AWAIT(fx, (cache_hurry(fx->c, NULL), fx_calls(fx, 1, BE_STAT) > before)); /* it looks what became of it */
+    fx_at_put(fx, 1, "t", "source");
+    fx_let_go(fx, 1);
+    ends_clean(fx);
+    CLEANUP(mem_freep) char *mode = fx_at_meta(fx, 1, "t", "meta-mode");
+    assert_non_null(mode);
+    assert_int_equal(strtoul(mode, NULL, 10) & 0777, 0600);
+}
+
 static void rename_reply_lost(void **state)
 {
     struct fx *fx = *state;
@@ -274,7 +294,7 @@ static void attributes_while_parts_go_out(void **state)
         put_big(fx, key, 1);
         cache_hurry(fx->c, NULL);
         FX_AWAIT(fx, fx_calls(fx, 0, BE_MP_PART) - before >= 3);
-        const struct cattr a = {.mode = S_IFREG | 0600, .mtime_ns = 1000000000};
+        const struct cattr a = {.mode = 0600, .mtime_ns = 1000000000};
         assert_int_equal(fx_setattr(fx, 0, key, CSET_MODE | CSET_MTIME, &a), 0);
         assert_int_equal(fx_setxattr(fx, 0, key, "user.colour", "blue"), 0);
         fx_let_go(fx, 0);
@@ -819,7 +839,7 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, fx_setup, fx_teardown)
         T(put_reply_lost), T(put_lost), T(put_reply_lost_then_rewritten), T(put_reply_lost_then_gone),
         T(lost_then_moved), T(copied_while_committed), T(fsync_of_a_source_held_open), T(repeated_request_may_still_arrive),
-        T(delete_reply_lost), T(copy_reply_lost), T(rename_reply_lost), T(complete_reply_lost), T(same_again_after_a_while), T(attributes_while_parts_go_out), T(attribute_removed),
+        T(delete_reply_lost), T(copy_reply_lost), T(copy_arrived_without_its_attributes), T(rename_reply_lost), T(complete_reply_lost), T(same_again_after_a_while), T(attributes_while_parts_go_out), T(attribute_removed),
         T(complete_reply_lost_then_rewritten), T(parts_fail_and_begin_lost), T(begin_lost_and_superseded), T(put_reply_lost_beside_an_upload), T(begin_repeated),
         T(superseded_upload_is_aborted),
         T(refused_key_others_go_on), T(report_of_odd_keys), T(blocked_file_moves_and_goes), T(altered_on_the_way), T(source_changes_whole),
