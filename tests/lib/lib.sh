@@ -209,8 +209,8 @@ trap 'exit 130' INT TERM HUP
 
 # ---- servers
 
-# start_cos, start_oss, start_ks3, start_gcs, start_bos [option …]: a server of this test's own (0.3 s). Sets COS_PORT COS_BUCKET COS_LOG and the
-# rest, OSS_… and so on.
+# start_cos, start_oss, start_ks3, start_gcs, start_bos [option …]: a server of this test's own (0.3 s). Sets COS_PORT COS_BUCKET
+# COS_LOG and the rest, OSS_… and so on.
 start_cos() { _start_store cos "$@"; }
 start_oss() { _start_store oss "$@"; }
 start_ks3() { _start_store ks3 "$@"; }
@@ -299,7 +299,8 @@ urlencode() {
 }
 
 # Behind the mount's back, in the bucket of the server COS, OSS, KS3, GCS or BOS: store_put SERVER KEY FILE; store_cat SERVER KEY;
-# store_rm SERVER KEY; store_stat SERVER KEY FIELD (md5, size, etag, meta.mtime, headers.content-type …); store_has SERVER KEY; store_keys SERVER [PREFIX]
+# store_rm SERVER KEY; store_stat SERVER KEY FIELD (md5, size, etag, meta.mtime, headers.content-type …); store_has SERVER KEY;
+# store_keys SERVER [PREFIX]
 store_ctl() {
     local port=$1_CONTROL
     shift
@@ -360,8 +361,8 @@ write_conf() {
     } >>"$CONF"
 }
 
-# conf_cos, conf_oss, conf_ks3, conf_bos, conf_gcs, conf_gcs_account, conf_azure SECTION [key=value …]; conf_s3, conf_s3fast SECTION BUCKET […];
-# conf_local SECTION PATH […]. A later key overrides.
+# conf_cos, conf_oss, conf_ks3, conf_bos, conf_gcs, conf_gcs_account, conf_azure SECTION [key=value …]; conf_s3, conf_s3fast SECTION
+# BUCKET […]; conf_local SECTION PATH […]. A later key overrides.
 conf_cos() { _conf_store COS cos "$@"; }
 conf_oss() { _conf_store OSS oss "$@"; }
 conf_ks3() { _conf_store KS3 ks3 "$@"; }

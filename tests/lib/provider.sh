@@ -1,6 +1,7 @@
 # A provider with real mounts, beside a local remote; after lib.sh. The server is the provider's own of tests/servers.
 
-# provider_test NAME CLASS: all there is for a provider with regions. CLASS: a storage class that must be restored before it is read.
+# provider_test NAME CLASS: all there is for a provider with regions. CLASS: a storage class that must be restored before it is
+# read.
 provider_test() {
     provider_begin "$1"
     provider_freeze "$2"
@@ -13,8 +14,8 @@ provider_test() {
     provider_end
 }
 
-# provider_begin NAME [option …]: a server with these options, nothing mounted. Then provider_… in the order of provider_test, and what
-# only this provider has; provider_end.
+# provider_begin NAME [option …]: a server with these options, nothing mounted. Then provider_… in the order of provider_test, and
+# what only this provider has; provider_end.
 provider_begin() {
     NAME=$1 SERVER=${1^^} CREDENTIALS=$1
     M=$T/m-$NAME N=$T/m-nas
@@ -95,7 +96,8 @@ provider_copies() {
     python3 "$TESTS_DIR/lib/make_tree.py" "$T/tree" 60
     find "$T/tree" -type l -delete # cp makes links anew each time
     mkdir "$T/tree/odd"
-    for name in '%2F' '100%25 off' 'a;b,c:d=e' "quote'\"" '<tag>&amp;' 'trail ' '$~!(){}[]|`' 'emoji 🎈' '...' CON "$(printf 'x%.0s' {1..200})"; do
+    for name in '%2F' '100%25 off' 'a;b,c:d=e' "quote'\"" '<tag>&amp;' 'trail ' '$~!(){}[]|`' 'emoji 🎈' '...' CON \
+        "$(printf 'x%.0s' {1..200})"; do
         echo "$name" >"$T/tree/odd/$name"
     done
     # The source comes from a daemon of its own: this one knows nothing of it.
@@ -161,8 +163,9 @@ provider_frozen() {
 
 provider_trouble() {
     echo throttled >"$T/small"
-    store_fault "$SERVER" '{"op":"PutObject","key":"^slow/","action":"status","status":503,"code":"SlowDown","count":4,"headers":{"Retry-After":"1"}}'
-    store_fault "$SERVER" '{"op":"PutObject","key":"^slow/","action":"status","status":429,"code":"TooManyRequests","count":2}'
+    local slow='"op":"PutObject","key":"^slow/","action":"status"'
+    store_fault "$SERVER" "{$slow"',"status":503,"code":"SlowDown","headers":{"Retry-After":"1"},"count":4}'
+    store_fault "$SERVER" "{$slow"',"status":429,"code":"TooManyRequests","count":2}'
     store_fault "$SERVER" '{"op":"PutObject","key":"^slow/","action":"lost","skip":2}'
     ok "throttled, and an answer lost" cp -r "$N/tree/many" "$M/slow"
     _provider_wait throttled "$M"

@@ -3,7 +3,8 @@
 # timeout: 300
 . "$(dirname "$0")/../lib/lib.sh"
 . "$TESTS_DIR/lib/provider.sh"
-provider_begin bos --bucket one --bucket two --cred testAccessKeyId:testSecretKeyForTestsOnly --cred temporaryId:temporarySecret:the/token+1==
+provider_begin bos --bucket one --bucket two --cred testAccessKeyId:testSecretKeyForTestsOnly \
+    --cred temporaryId:temporarySecret:the/token+1==
 provider_freeze ARCHIVE
 provider_refusals
 provider_copies
