@@ -8,32 +8,6 @@
 #include "digest.h"
 #include "mem.h"
 
-/* One user metadatum as a header. */
-static int add_user_meta(const char *name, const char *value, bool own_name, struct kvlist *headers,
-                         size_t *bytes, struct errinfo *reterr)
-{
-    CLEANUP(buf_fini) struct buf header = BUF_INIT;
-    CLEANUP(buf_fini) struct buf text = BUF_INIT;
-    if (name[0] == '\0' || !dialect_header_name_ok(name)) {
-        return err_set(reterr, ERR_INVALID, -EINVAL, "metadata name '%.60s' cannot be a header's",
-                       name);
-    }
-    int err = buf_adds(&header, "x-ms-meta-");
-    size_t prefix = header.len;
-    if (err == 0) {
-        err = own_name ? buf_adds(&header, name) : azure_name_encode(name, &header);
-    }
-    if (err == 0) {
-        err = dialect_meta_encode(value, &text);
-    }
-    if (err < 0) {
-        return err_set(reterr, ERR_LOCAL, err, "metadata: no memory");
-    }
-    *bytes += header.len - prefix + text.len;
-    kv_set(headers, buf_str(&header), buf_str(&text));
-    return 0;
-}
-
 enum { WITH_USER = 1, WITH_STANDARD = 2, WITH_TIER = 4, WITH_SCOPE = 8, WITH_ALL = 15 };
 
 static int set_tier(const struct azure *z, const char *class, struct kvlist *headers,
@@ -82,11 +56,13 @@ static int add_meta(const struct azure *z, const struct kvlist *meta, unsigned w
         }
         if (user) {
             if (which & WITH_USER) {
-                err = add_user_meta(m->name + 5, m->value, false, headers, &bytes, reterr);
+                err = dialect_add_user_meta(AZURE_META, m->name + 5, azure_name_encode, m->value,
+                                            headers, &bytes, reterr);
             }
         } else if (strcasecmp(m->name, "expires") == 0) {
             if ((which & WITH_USER) && m->value[0] != '\0') {
-                err = add_user_meta(AZURE_EXPIRES, m->value, true, headers, &bytes, reterr);
+                err = dialect_add_user_meta(AZURE_META, AZURE_EXPIRES, NULL, m->value, headers,
+                                            &bytes, reterr);
             }
         } else if (dialect_is_standard(m->name)) {
             if ((which & WITH_STANDARD) && m->value[0] != '\0') {
@@ -255,7 +231,8 @@ static int build_copy(const struct azure *z, const struct dialect_call *call,
         kv_set(&r->headers, "x-ms-requires-sync", "true");
         int err = add_copy_source(z, call, op->src_key, op->src_etag, r, reterr);
         if (err == 0 && step == AZURE_COPY_BARE) {
-            err = add_user_meta("_incomplete", "1", true, &r->headers, &bytes, reterr);
+            err = dialect_add_user_meta(AZURE_META, "_incomplete", NULL, "1", &r->headers, &bytes,
+                                        reterr);
         }
         unsigned which = WITH_TIER | WITH_SCOPE | (step == AZURE_COPY_WHOLE ? WITH_USER : 0);
         return err == 0 ? add_meta(z, op->meta, which, &r->headers, reterr) : err;

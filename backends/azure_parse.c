@@ -151,7 +151,9 @@ static int parse_copy(const struct dialect_site *site, const struct dialect_call
         return err_set(reterr, ERR_TRANSIENT, -EIO, "the copy is '%.30s'", status);
     }
     int err = parse_written(a, op->size, &op->object, reterr);
-    page->more = err == 0 && more;
+    if (err == 0 && more) {
+        page->next[0] = mem_printf("%u", call->step + 1);
+    }
     return err;
 }
 

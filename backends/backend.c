@@ -29,9 +29,11 @@ static const struct be_ops *const registry[] = {
     &be_azure_ops,
     &be_bos_ops,
     &be_gcs_ops,
+    &be_upyun_ops,
     &be_local_ops,
     &be_memory_ops,
     &be_oss_ops,
+    &be_qiniu_ops,
     &be_s3_ops,
 };
 
@@ -154,11 +156,15 @@ static const char *description_fault(const struct be *be)
     if ((be->caps & BE_CAP_READ_ONLY) && (be->caps & BE_CAPS_OF_CHANGES)) {
         return "claims to be read only, and kinds of changes";
     }
+    if ((be->caps & BE_CAP_BARE_DIRS) && !(be->caps & BE_CAP_REAL_DIRS)) {
+        return "claims a kind of directories without having any";
+    }
     if (l->max_key == 0 || l->list_page == 0) {
         return "does not say how long a key or a page may be";
     }
     if ((l->max_part > 0 && l->min_part > l->max_part) ||
-        (l->max_object > 0 && l->max_put > l->max_object)) {
+        (l->max_object > 0 && l->max_put > l->max_object) ||
+        (l->part_unit > 0 && (l->min_part == 0 || l->min_part % l->part_unit != 0))) {
         return "has limits that contradict each other";
     }
     return NULL;

@@ -51,12 +51,17 @@ enum be_cap {
                                    * vanish by themselves: abort only says that nobody wants them */
     BE_CAP_MP_NO_CONDITION = 1 << 13, /* a commit takes no condition, although a write does */
     BE_CAP_CRC32C = 1 << 14, /* answers carry the CRC-32C of the bytes, of an object made of parts at least a stat's */
+    BE_CAP_BARE_DIRS = 1 << 17,   /* with real directories: they have neither content nor attributes, and no object beside them
+                                   * has their name (ERR_INVALID for whatever comes later) */
+    BE_CAP_MP_UNLISTED = 1 << 18, /* nobody can list unfinished uploads: mp_uploads finds none; they expire by themselves */
 };
 
 /* 0 = no limit. */
 struct be_limits {
     uint64_t max_object, max_put, max_copy;
     uint64_t min_part, max_part;
+    uint64_t part_unit; /* 0, or all parts but the last are of one size, told when the upload is begun, a multiple of
+                           this; and none can be sent again with other bytes */
     unsigned max_parts;
     unsigned max_key, max_meta, list_page, batch; /* bytes, bytes, entries, keys */
 };
@@ -181,6 +186,7 @@ struct be_many {
 struct be_mp {
     struct be_op op;
     const struct kvlist *meta; /* begin: NULL = none */
+    uint64_t part_size;        /* begin, with limits.part_unit: of all parts but the last; 0 = limits.min_part */
     char *upload_id;           /* begin: out, owned; abort: in, borrowed by the call */
 };
 
@@ -377,12 +383,13 @@ struct be_fault_rule {
     int http_status;         /* of the answer; 0: none came */
     bool after;              /* … or after the call was really made (a lost reply: outcome_unknown) */
     unsigned delay_ms;       /* makes it late */
-    bool hold;               /* … until be_fault_clear; then it goes on as its rule said */
+    bool hold;               /* … until be_fault_let_go; then it goes on as its rule said */
     bool stray;              /* … or just that: it succeeds, and be_op.stray says that another attempt may arrive */
 };
 int be_fault_new(struct be *inner, struct be **ret_be);
 void be_fault_add(struct be *be, const struct be_fault_rule *rule);
-void be_fault_clear(struct be *be);
+void be_fault_let_go(struct be *be); /* what is held now */
+void be_fault_clear(struct be *be);  /* the same, and no rule is left */
 struct be_fault_seen {
     unsigned calls, ended;        /* begun; given back, and their done has returned */
     int64_t began_ns, ended_ns;   /* of the newest: when it came in, when it was given back; monotonic */

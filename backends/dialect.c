@@ -18,6 +18,7 @@ void dialect_request_fini(struct dialect_request *r)
     kv_fini(&r->query);
     kv_fini(&r->headers);
     buf_fini(&r->own);
+    buf_fini(&r->note);
     *r = (struct dialect_request){0};
 }
 
@@ -54,8 +55,13 @@ int dialect_url(const struct dialect_site *site, const struct dialect_request *r
     if (r->url.len > 0) {
         return buf_add(ret, r->url.data, r->url.len);
     }
-    int err =
-        buf_addf(ret, "%s://%s%s", site->https ? "https" : "http", site->host, buf_str(&r->path));
+    int err = buf_addf(ret, "%s://%s", site->https ? "https" : "http", site->host);
+    return err < 0 ? err : dialect_target(r, ret);
+}
+
+int dialect_target(const struct dialect_request *r, struct buf *ret)
+{
+    int err = buf_adds(ret, buf_str(&r->path));
     for (size_t i = 0; i < r->query.n && err == 0; i++) {
         const struct kv *q = &r->query.items[i];
         err = buf_addc(ret, i == 0 ? '?' : '&');
@@ -458,13 +464,10 @@ bool dialect_content_range(const char *s, uint64_t *ret_first, uint64_t *ret_las
 
 void dialect_meta_standard(const struct kvlist *headers, struct kvlist *meta)
 {
-    static const char *const standard[] = {"content-type",        "cache-control",
-                                           "content-disposition", "content-encoding",
-                                           "content-language",    "expires"};
-    for (size_t i = 0; i < ARRAY_LEN(standard); i++) {
-        const char *value = kv_get(headers, standard[i]);
+    for (size_t i = 0; dialect_standard_headers[i]; i++) {
+        const char *value = kv_get(headers, dialect_standard_headers[i]);
         if (value && value[0] != '\0') {
-            kv_set(meta, standard[i], value);
+            kv_set(meta, dialect_standard_headers[i], value);
         }
     }
 }
@@ -666,6 +669,31 @@ bool dialect_header_value_ok(const char *value)
         }
     }
     return true;
+}
+
+int dialect_add_user_meta(const char *prefix, const char *name,
+                          int (*encode_name)(const char *name, struct buf *ret), const char *value,
+                          struct kvlist *headers, size_t *bytes, struct errinfo *reterr)
+{
+    CLEANUP(buf_fini) struct buf header = BUF_INIT;
+    CLEANUP(buf_fini) struct buf encoded = BUF_INIT;
+    if (!dialect_header_name_ok(name)) {
+        return err_set(reterr, ERR_INVALID, -EINVAL, "metadata name '%.60s' cannot be a header's",
+                       name);
+    }
+    int err = buf_adds(&header, prefix);
+    if (err == 0) {
+        err = encode_name ? encode_name(name, &header) : buf_adds(&header, name);
+    }
+    if (err == 0) {
+        err = dialect_meta_encode(value, &encoded);
+    }
+    if (err < 0) {
+        return err_set(reterr, ERR_LOCAL, err, "metadata: no memory");
+    }
+    *bytes += header.len - strlen(prefix) + encoded.len;
+    kv_set(headers, buf_str(&header), buf_str(&encoded));
+    return 0;
 }
 
 enum err_class dialect_class_of_status(int http_status)

@@ -38,9 +38,18 @@ struct dialect_site {
                               part that was asked for while it goes by, and then hangs up */
     bool copy_needs_source;     /* a copy is built from what its source has: the driver looks there
                                    first, see dialect_call.source */
+    bool copy_source_unchecked; /* whole copies ignore src_etag, too */
     bool gone_upload_is_invalid; /* a commit of an upload that is gone is refused like one of wrong
                                     parts: the driver looks which of them it was */
+    bool commit_unchecked;      /* a commit takes whatever parts there are: the driver compares them
+                                   with those that are meant before it */
+    bool lists_dirs; /* BE_LIST shows what is in one directory, in any order: the driver makes lists
+                        of that. It asks with the delimiter, a prefix that is "" or ends in '/', and
+                        pages like those of BE_MP_PARTS; entries of directories are prefixes. */
 };
+
+/* The etag of a key "dir/" that is a real directory: it has no content, and so one version. */
+#define DIALECT_DIR_ETAG "directory"
 
 /* One set of credentials. Constant; shared by those who sign with it. */
 struct dialect_keys {
@@ -59,12 +68,12 @@ struct dialect_call {
                          metadata beyond backend.h comes back in `source` only */
     const struct dialect_site *src; /* BE_COPY, BE_MP_PART with a source: where it is */
     const struct be_stat *source;   /* BE_COPY with site->copy_needs_source: what was found there */
-    unsigned step; /* BE_COPY: of one made by several requests, which this is; see
-                      dialect_page.more */
+    unsigned step;   /* of an operation made by several requests: how many came before this one */
     uint64_t random; /* BE_MP_BEGIN: no other call had this, on any machine … */
     int64_t begun_s; /* … and the wall clock, for dialects that invent the upload's id */
-    const char
-        *page[2]; /* BE_MP_PARTS, BE_MP_UPLOADS: what the page before returned; NULL at first */
+    const char *page[2];  /* what parse of the request before returned; NULL at first: the next page
+                             of BE_MP_PARTS, BE_MP_UPLOADS, and BE_LIST with lists_dirs; the next
+                             step of what takes several requests */
     const size_t *chosen; /* BE_REMOVE_MANY: indexes into the operation's keys … */
     size_t n_chosen;
     struct errinfo *errs; /* … and where parse says what became of each, by the same indexes */
@@ -85,6 +94,7 @@ struct dialect_request {
     size_t body_len;
     struct buf own;       /* a body that build wrote */
     char body_sha256[65]; /* a dialect's sign keeps it here between attempts; "" = not computed */
+    struct buf note;      /* what build tells the same dialect's sign; never sent by itself */
     /* a copy's source, where it needs a signature of its own; borrowed from the call */
     const struct dialect_site *src;
     const char *src_key;
@@ -103,14 +113,13 @@ struct dialect_answer {
 
 /* Pages that parse hands back; owned by the driver: dialect_page_fini. */
 struct dialect_page {
-    char *next[2]; /* both NULL: that was the last one */
+    char *next[2]; /* both NULL: that was the last one. Else build is asked for one more request */
     /* BE_MP_PARTS, BE_MP_UPLOADS: what this page adds; the driver collects it */
     struct be_part_id *parts;
     size_t n_parts;
     struct be_upload *uploads;
     size_t n_uploads;
     size_t unshowable; /* BE_LIST: keys left out: empty, or with a NUL byte */
-    bool more; /* BE_COPY: this request is done, and the copy needs the one of the next step */
 };
 void dialect_page_fini(struct dialect_page *p);
 /* Keeps the uploads of exactly that key: a prefix also finds longer ones. */
@@ -140,9 +149,6 @@ struct be_dialect {
     const char *(*key_fault)(const struct dialect_site *site, const char *key);
     /* Whether `key` can be sent in a batch; the others are removed one by one. NULL: all can. */
     bool (*can_batch)(const struct dialect_site *site, const char *key);
-    /* Does, without any request, what the store has none for: true when the outputs are written.
-     * NULL: there is no such operation. */
-    bool (*at_once)(const struct dialect_site *site, const struct dialect_call *call);
     /* An unsigned request. ERR_INVALID when the store cannot do that (-EOPNOTSUPP: the caller
      * should do it by other means, e.g. stream instead of copy). */
     int (*build)(const struct dialect_site *site, const struct dialect_call *call,
@@ -162,7 +168,10 @@ struct be_dialect {
      * one: reterr then is as from classify. */
     int (*parse)(const struct dialect_site *site, const struct dialect_call *call,
                  const struct dialect_answer *a, struct dialect_page *page, struct errinfo *reterr);
-    /* Any other answer: class, code, request id, message, retry_after_ms. */
+    /* Any other answer: class, code, request id, message, retry_after_ms. ERR_NONE: what is asked
+     * for is so already, and parse is called as for a success. Codes that the driver or its callers
+     * act upon have the same names at all providers: NoSuchBucket, NoSuchUpload; InvalidRange: a
+     * read begins behind the end; PartExists: there is a part of that number, which stays. */
     void (*classify)(const struct dialect_site *site, const struct dialect_call *call,
                      const struct dialect_answer *a, struct errinfo *ret);
     /* Answers that are worth parsing while they come; NULL when they are not. stream_new may return
@@ -173,13 +182,16 @@ struct be_dialect {
 };
 
 extern const struct be_dialect be_dialect_s3, be_dialect_cos, be_dialect_oss, be_dialect_ks3,
-    be_dialect_azure, be_dialect_gcs, be_dialect_bos, be_dialect_http;
+    be_dialect_azure, be_dialect_gcs, be_dialect_bos, be_dialect_upyun, be_dialect_qiniu,
+    be_dialect_http;
 
 /* --- shared by dialects: dialect.c
  * ----------------------------------------------------------------------------------- */
 
 /* The request line's URL: scheme, host, path and encoded query. */
 int dialect_url(const struct dialect_site *site, const struct dialect_request *r, struct buf *ret);
+/* The request line's path and encoded query. */
+int dialect_target(const struct dialect_request *r, struct buf *ret);
 /* base + '/' + key, encoded. */
 int dialect_path(const struct dialect_site *site, const char *key, struct buf *ret);
 
@@ -262,7 +274,12 @@ char *dialect_meta_decode(const char *value);
  * a '-' before another one, is written as "--" and two hexadecimal digits. Decoding as above. */
 int dialect_meta_name_encode(const char *name, struct buf *ret);
 char *dialect_meta_name_decode(const char *name);
-bool dialect_header_name_ok(const char *name);   /* a token of RFC 9110 */
+bool dialect_header_name_ok(const char *name); /* a token of RFC 9110 */
+/* One user metadatum as a header: prefix and name, the name encoded unless encode_name is NULL.
+ * *bytes counts as most providers do: name without prefix, and value, as sent. */
+int dialect_add_user_meta(const char *prefix, const char *name,
+                          int (*encode_name)(const char *name, struct buf *ret), const char *value,
+                          struct kvlist *headers, size_t *bytes, struct errinfo *reterr);
 bool dialect_header_value_ok(const char *value); /* no control characters */
 
 /* The reason in an answer that has no other: by status alone. */

@@ -357,14 +357,16 @@ void azure_part_etag(const struct be_part *op, char ret[AZURE_ETAG_LEN + 1])
     ret[0] = 'x'; /* not to be taken for the MD5 of bytes */
 }
 
-static bool azure_at_once(const struct dialect_site *site, const struct dialect_call *call)
+static int azure_local(const struct dialect_site *site, const struct dialect_call *call,
+                       struct errinfo *reterr)
 {
     (void)site;
+    (void)reterr;
     if (call->kind == BE_MP_BEGIN) {
         CONTAINER_OF(call->op, struct be_mp, op)->upload_id =
             mem_printf("%08llx%012llx", (unsigned long long)call->begun_s & 0xffffffffu,
                        (unsigned long long)(call->random >> 16));
-        return true;
+        return 1;
     }
     /* what was sent vanishes after a week, or when the name is written: no request can do it */
     return call->kind == BE_MP_ABORT;
@@ -653,7 +655,7 @@ const struct be_dialect be_dialect_azure = {
     .release = azure_release,
     .can_copy = azure_can_copy,
     .key_fault = azure_key_fault,
-    .at_once = azure_at_once,
+    .local = azure_local,
     .build = azure_build,
     .sign = azure_sign,
     .parse = azure_parse,

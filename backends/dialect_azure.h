@@ -43,6 +43,7 @@ const char *azure_scope(const char *s);
 int azure_name_encode(const char *name, struct buf *ret);
 char *azure_name_decode(const char *name); /* undoes exactly that; any other name, in lower case */
 /* Where "expires" is kept, for which the service has no property. */
+#define AZURE_META "x-ms-meta-"
 #define AZURE_EXPIRES "_expires"
 
 /* The block's id, not yet in base64. False when it cannot be one: no upload of ours, no part. */

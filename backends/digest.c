@@ -231,6 +231,24 @@ void hmac_sha256(const void *key, size_t key_len, const void *p, size_t n,
     OPENSSL_cleanse(pad, sizeof(pad));
 }
 
+void digest_qetag(const void *p, size_t n, uint8_t ret[DIGEST_QETAG_LEN])
+{
+    const uint8_t *s = p;
+    uint8_t one[DIGEST_SHA1_LEN];
+    struct digest_sha1 all;
+    ret[0] = n > DIGEST_QETAG_BLOCK ? DIGEST_QETAG_BLOCKS : DIGEST_QETAG_WHOLE;
+    if (n <= DIGEST_QETAG_BLOCK) {
+        digest_sha1(p, n, ret + 1);
+        return;
+    }
+    digest_sha1_init(&all);
+    for (size_t at = 0; at < n; at += DIGEST_QETAG_BLOCK) {
+        digest_sha1(s + at, MIN(n - at, (size_t)DIGEST_QETAG_BLOCK), one);
+        digest_sha1_update(&all, one, sizeof(one));
+    }
+    digest_sha1_final(&all, ret + 1);
+}
+
 /* Reflected CRCs whose initial value and final xor are all ones. One of 32 bits lives in the low
  * half of the register. Slicing by 16: table[k][b] is the CRC of byte b followed by k zero bytes.
  */
@@ -382,6 +400,14 @@ void base64_encode(const void *p, size_t n, char *ret)
         n -= MIN(n, 3);
     }
     *ret = '\0';
+}
+
+void base64url_encode(const void *p, size_t n, char *ret)
+{
+    base64_encode(p, n, ret);
+    for (; *ret; ret++) {
+        *ret = (char)(*ret == '+' ? '-' : *ret == '/' ? '_' : *ret);
+    }
 }
 
 static int base64_value(char c)

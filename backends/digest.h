@@ -62,9 +62,19 @@ uint64_t crc64_combine(uint64_t crc_a, uint64_t crc_b, uint64_t len_b);
 uint32_t crc32c_update(uint32_t crc, const void *p, size_t n);
 uint32_t crc32c_combine(uint32_t crc_a, uint32_t crc_b, uint64_t len_b);
 
+/* Qiniu's hash of an object, before it is written in base64: a byte that says how it was made, and 20. Up to 4 MiB that is
+ * the SHA-1, above it the SHA-1 of the SHA-1s of all blocks of 4 MiB. */
+#define DIGEST_QETAG_BLOCK (4u << 20)
+#define DIGEST_QETAG_LEN (1 + DIGEST_SHA1_LEN)
+#define DIGEST_QETAG_WHOLE 0x16  /* up to one block */
+#define DIGEST_QETAG_BLOCKS 0x96 /* more */
+#define DIGEST_QETAG_PARTS 0x9e  /* made of parts: the SHA-1 of the 20 bytes of each part's own */
+void digest_qetag(const void *p, size_t n, uint8_t ret[DIGEST_QETAG_LEN]);
+
 /* Characters base64 needs for n bytes, without the NUL. */
 #define BASE64_LEN(n) (((n) + 2) / 3 * 4)
 void base64_encode(const void *p, size_t n, char *ret); /* BASE64_LEN(n) + 1 bytes */
+void base64url_encode(const void *p, size_t n, char *ret); /* with '-' and '_', padded likewise */
 /* Padded standard alphabet, nothing else; ret holds up to 3 bytes for every 4 characters. False on
  * anything malformed. */
 bool base64_decode(const char *s, size_t len, void *ret, size_t *ret_n);

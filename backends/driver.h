@@ -4,7 +4,7 @@
 #include "backend.h"
 
 extern const struct be_ops be_local_ops, be_memory_ops, be_s3_ops, be_cos_ops, be_oss_ops,
-    be_ks3_ops, be_azure_ops, be_gcs_ops, be_bos_ops, be_http_ops;
+    be_ks3_ops, be_azure_ops, be_gcs_ops, be_bos_ops, be_upyun_ops, be_qiniu_ops, be_http_ops;
 
 /* Whether an operation of that kind leaves the store other than it was. */
 bool be_kind_changes(enum be_kind kind);

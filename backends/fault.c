@@ -409,11 +409,8 @@ void be_fault_add(struct be *be, const struct be_fault_rule *rule)
     mutex_unlock(&f->lock);
 }
 
-void be_fault_clear(struct be *be)
+static void let_go_locked(struct fault_be *f)
 {
-    struct fault_be *f = fault_of(be);
-    mutex_lock(&f->lock);
-    f->n_rules = 0;
     struct passage **link = &f->late;
     while (*link && (*link)->due_ns != HELD) {
         link = &(*link)->next;
@@ -426,6 +423,22 @@ void be_fault_clear(struct be *be)
         p->due_ns = 0;
         insert_late_locked(f, p);
     }
+}
+
+void be_fault_let_go(struct be *be)
+{
+    struct fault_be *f = fault_of(be);
+    mutex_lock(&f->lock);
+    let_go_locked(f);
+    mutex_unlock(&f->lock);
+}
+
+void be_fault_clear(struct be *be)
+{
+    struct fault_be *f = fault_of(be);
+    mutex_lock(&f->lock);
+    f->n_rules = 0;
+    let_go_locked(f);
     mutex_unlock(&f->lock);
 }
 

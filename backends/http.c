@@ -22,9 +22,6 @@
 #include "http.h"
 
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -33,6 +30,7 @@
 
 #include <curl/curl.h>
 
+#include "http_events.h"
 #include "http_parts.h"
 #include "log.h"
 #include "mem.h"
@@ -59,7 +57,6 @@
 #define BIG_UPLOAD_BUFFER (256L << 10)
 #define BIG_BUFFER (256L << 10)
 
-#define UNSENT_MAX (256 << 10)
 #define HEAD_TOO_LARGE "the answer's header is larger than 64 KiB or 200 lines"
 #define BAD_CERT                                                                                   \
     "); check the end point's name, or install its authority's certificate on this machine"
@@ -119,13 +116,14 @@ struct http_engine {
     bool no_ca_path;
     pthread_t thread;
     CURLM *multi;
+    struct http_events *events;
     CURLSH *share;
 
     struct mutex lock;        /* RANK_ENGINE */
     struct flight_list inbox; /* lock */
     struct flight *cancels;   /* lock */
     bool closing;             /* lock */
-    bool sleeping;            /* lock: in curl_multi_poll, must be woken */
+    bool sleeping;            /* lock: waits for events, must be woken */
     unsigned lane_total;      /* lock: sum of the lanes' maxima */
     struct http_stats stats;  /* lock */
 
@@ -212,7 +210,7 @@ static void fail_from_curl(struct flight *f, CURLcode code)
                 text, curl_failures[i].after);
 }
 
-/* ---- callbacks of curl: engine thread, inside curl_multi_perform */
+/* ---- callbacks of curl: engine thread, inside curl_multi_socket_action */
 
 static size_t on_header(char *p, size_t size, size_t n_items, void *arg)
 {
@@ -329,15 +327,6 @@ static int on_request(void *arg, char *ip, char *local_ip, int port, int local_p
     return CURL_PREREQFUNC_OK;
 }
 
-/* Else the kernel takes megabytes at once, and on a slow line nothing is seen to move until they
- * are through: a stall that is none. */
-static int on_socket(void *arg, curl_socket_t fd, curlsocktype purpose)
-{
-    int bytes = UNSENT_MAX;
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &bytes, sizeof(bytes));
-    return CURL_SOCKOPT_OK;
-}
-
 /* ---- handles */
 
 /* curl refuses only options it was built without; one that keeps a promise of ours must not be
@@ -374,7 +363,7 @@ static struct slot *slot_new(struct http_engine *e, bool big)
     SETOPT(s, CURLOPT_TCP_KEEPIDLE, 30L);
     SETOPT(s, CURLOPT_TCP_KEEPINTVL, 10L);
     SETOPT(s, CURLOPT_MAXAGE_CONN, (long)IDLE_CONNECTION_MAX_S);
-    SETOPT(s, CURLOPT_SOCKOPTFUNCTION, on_socket);
+    http_events_handle(e->events, s->easy);
     SETOPT(s, CURLOPT_HEADERFUNCTION, on_header);
     SETOPT(s, CURLOPT_HEADERDATA, s);
     SETOPT(s, CURLOPT_WRITEFUNCTION, on_body);
@@ -417,11 +406,11 @@ static CURLcode slot_setup(struct slot *s, struct flight *f)
         break;
     case HTTP_PUT:
     case HTTP_POST:
-        /* A PUT is curl's POST by another name: that sends a small body together with the header in
-         * one packet, and takes the bytes from our memory, also for a second time, without
-         * callbacks. */
+    case HTTP_PATCH:
+        /* To curl the others are a POST by another name: that sends a small body in one packet with
+         * the header, and takes the bytes from our memory, also a second time, without callbacks. */
         SETOPT(s, CURLOPT_POST, 1L);
-        SETOPT(s, CURLOPT_CUSTOMREQUEST, f->method == HTTP_PUT ? "PUT" : NULL);
+        SETOPT(s, CURLOPT_CUSTOMREQUEST, f->method == HTTP_POST ? NULL : r->method);
         SETOPT(s, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)r->body_len);
         SETOPT(s, CURLOPT_POSTFIELDS, r->body_len ? r->body : "");
         break;
@@ -700,39 +689,36 @@ static void deliver(struct http_engine *e)
     }
 }
 
-static void wait_for_something(struct http_engine *e)
+/* What curl has to do, and if that is nothing, waits for it or for somebody who has something new. */
+static void run(struct http_engine *e)
 {
     int64_t ms = IDLE_POLL_MS;
     if (!TAILQ_EMPTY(&e->active) || e->busy) {
         ms = MAX((e->next_tick_ns - time_mono_ns()) / 1000000 + 1, (int64_t)0);
     }
     mutex_lock(&e->lock);
-    bool sleep = TAILQ_EMPTY(&e->inbox) && !e->cancels && !e->closing;
+    bool sleep = TAILQ_EMPTY(&e->inbox) && !e->cancels && !e->closing && TAILQ_EMPTY(&e->ended);
     e->sleeping = sleep;
     mutex_unlock(&e->lock);
-    if (sleep) {
-        if (curl_multi_poll(e->multi, NULL, 0, (int)ms, NULL) != CURLM_OK) {
-            (void)poll(NULL, 0, (int)MIN(ms, (int64_t)100)); /* no memory right now: as if nothing had happened */
-        }
-    }
+    http_events_run(e->events, sleep ? (int)ms : 0);
 }
 
 static void *engine_main(void *arg)
 {
     struct http_engine *e = arg;
-    int running;
     for (;;) {
         bool closing = intake(e);
         tick(e);
         pump(e);
-        ENSURE(curl_multi_perform(e->multi, &running) == CURLM_OK);
+        if (!closing) {
+            run(e);
+        }
         collect(e);
         pump(e);
         deliver(e);
         if (closing && TAILQ_EMPTY(&e->active) && !e->busy) {
             break;
         }
-        wait_for_something(e);
     }
     return NULL;
 }
@@ -793,7 +779,7 @@ static struct flight *flight_new(struct http_engine *e, struct http_req *r)
         flight_fail(f, ERR_INVALID, -EINVAL, "unknown method");
     } else if (!ok) {
         flight_fail(f, ERR_INVALID, -EINVAL, "a header has a character that cannot be sent");
-    } else if (r->body_len > 0 && f->method != HTTP_PUT && f->method != HTTP_POST) {
+    } else if (r->body_len > 0 && f->method != HTTP_PUT && f->method != HTTP_POST && f->method != HTTP_PATCH) {
         flight_fail(f, ERR_INVALID, -EINVAL, "cannot have a body");
     }
     return f;
@@ -828,7 +814,7 @@ void http_submit(struct http_engine *e, struct http_req *r)
         flight_fail(f, ERR_CANCELED, -ECANCELED, "canceled: shutting down");
         pool_submit(e->workers, &f->work);
     } else if (wake) {
-        (void)curl_multi_wakeup(e->multi);
+        http_events_wake(e->events);
     }
 }
 
@@ -848,7 +834,7 @@ void http_cancel(struct http_engine *e, struct http_req *r)
     }
     mutex_unlock(&e->lock);
     if (wake) {
-        (void)curl_multi_wakeup(e->multi);
+        http_events_wake(e->events);
     }
 }
 
@@ -950,13 +936,17 @@ int http_engine_new(struct pool *workers, const char *ca_file, struct http_engin
     e->multi = curl_multi_init();
     e->share = curl_share_init();
     ENSURE(e->multi && e->share);
+    int err = http_events_new(e->multi, &e->events);
     /* One TLS session cache for all handles, used by one thread: no lock functions needed. */
     ENSURE(curl_share_setopt(e->share, CURLSHOPT_SHARE, CURL_LOCK_DATA_SSL_SESSION) == CURLSHE_OK);
     ENSURE(curl_multi_setopt(e->multi, CURLMOPT_PIPELINING, CURLPIPE_NOTHING) == CURLM_OK);
 
-    int err = thread_start(&e->thread, engine_main, e, "objmig-http");
+    if (err == 0) {
+        err = thread_start(&e->thread, engine_main, e, "objmig-http");
+    }
     if (err < 0) {
         curl_multi_cleanup(e->multi);
+        http_events_free(e->events);
         curl_share_cleanup(e->share);
         mutex_fini(&e->lock);
         free(e->ca_file);
@@ -975,7 +965,7 @@ void http_engine_stop(struct http_engine *e)
     e->closing = true;
     mutex_unlock(&e->lock);
     if (!stopped) {
-        (void)curl_multi_wakeup(e->multi);
+        http_events_wake(e->events);
         ENSURE(pthread_join(e->thread, NULL) == 0);
     }
     pool_drain(e->workers); /* every done has run, and so has what they submitted */
@@ -992,6 +982,7 @@ void http_engine_free(struct http_engine *e)
     slots_free(e->free_slots);
     slots_free(e->free_big_slots);
     curl_multi_cleanup(e->multi);
+    http_events_free(e->events);
     curl_share_cleanup(e->share);
     mutex_fini(&e->lock);
     free(e->ca_file);

@@ -35,15 +35,15 @@ unsigned http_lane_limit(const struct http_lane *l); /* now */
 #define HTTP_ENOUGH 1
 struct http_req {
     /* caller, borrowed until done */
-    const char *method;       /* GET HEAD PUT POST DELETE */
+    const char *method;       /* GET HEAD PUT POST PATCH DELETE */
     const char *url;          /* complete, path encoded by the caller and sent as it is */
     const struct http_target *target;
     struct http_lane *lane;
     /* These are sent and nothing else but User-Agent (unless given) and Content-Length (always the engine's: one given
      * here is left out); "host" too. A line break in one is ERR_INVALID. */
     const struct kvlist *headers;
-    const void *body;         /* not copied; PUT and POST only */
-    uint64_t body_len;        /* a PUT or POST without body sends Content-Length: 0 */
+    const void *body;         /* not copied; PUT, POST and PATCH only */
+    uint64_t body_len;        /* one of these without body sends Content-Length: 0 */
     /* The answer's body, when the status is 2xx, goes either to a fixed memory (more than sink_len bytes is ERR_INTEGRITY)
      * … */
     void *sink;
@@ -88,7 +88,7 @@ void http_cancel(struct http_engine *e, struct http_req *r);
 /* Frees the results. */
 void http_req_fini(struct http_req *r);
 
-enum http_method { HTTP_GET, HTTP_HEAD, HTTP_PUT, HTTP_POST, HTTP_DELETE, HTTP_METHODS };
+enum http_method { HTTP_GET, HTTP_HEAD, HTTP_PUT, HTTP_POST, HTTP_DELETE, HTTP_PATCH, HTTP_METHODS };
 
 /* Totals since start, for metrics: requests begun, bytes each way with headers, connections opened; and what is going on
  * now. */

@@ -25,7 +25,7 @@ int http_url_host(const char *url, const char **ret_host)
 
 bool http_method_parse(const char *s, enum http_method *ret)
 {
-    static const char *const names[HTTP_METHODS] = {"GET", "HEAD", "PUT", "POST", "DELETE"};
+    static const char *const names[HTTP_METHODS] = {"GET", "HEAD", "PUT", "POST", "DELETE", "PATCH"};
     for (int i = 0; i < HTTP_METHODS; i++) {
         if (strcmp(s, names[i]) == 0) {
             *ret = (enum http_method)i;

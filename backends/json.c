@@ -43,11 +43,15 @@ void json_done(json_t **j)
     *j = NULL;
 }
 
-const char *json_get_text(const json_t *o, const char *name)
+const char *json_text(const json_t *v)
 {
-    const json_t *v = json_object_get(o, name);
     const char *s = json_string_value(v);
     return s && strlen(s) == json_string_length(v) ? s : NULL;
+}
+
+const char *json_get_text(const json_t *o, const char *name)
+{
+    return json_text(json_object_get(o, name));
 }
 
 bool json_get_u64(const json_t *o, const char *name, uint64_t *ret)

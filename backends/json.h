@@ -18,9 +18,12 @@
 json_t *json_read(const char *p, size_t n);
 void json_done(json_t **j); /* for CLEANUP */
 
+/* A string without a NUL byte inside, else NULL. Borrowed; v may be NULL or anything. */
+const char *json_text(const json_t *v);
+
 /* Members of an object; o may be NULL or anything. Borrowed. NULL, or false and *ret untouched,
  * when the member is absent or of another type. */
-const char *json_get_text(const json_t *o, const char *name);        /* without a NUL byte inside */
+const char *json_get_text(const json_t *o, const char *name);        /* as json_text */
 bool json_get_u64(const json_t *o, const char *name, uint64_t *ret); /* also a string of digits */
 bool json_get_flag(const json_t *o, const char *name);    /* true, or the string "true" */
 json_t *json_get_rows(const json_t *o, const char *name); /* an array: for json_array_foreach */

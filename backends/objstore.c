@@ -56,9 +56,14 @@ static void run_free(struct run *r)
         free(r->uploads[i].upload_id);
     }
     free(r->uploads);
+    for (size_t i = 0; i < r->n_entries; i++) {
+        free(r->entries[i].key);
+    }
+    free(r->entries);
     free(r->errs);
     free(r->chosen);
     kv_fini(&r->source.meta);
+    run_walk_free(r);
     free(r);
 }
 
@@ -82,7 +87,7 @@ void run_finish(struct run *r, int status)
 }
 
 /* The class says what happened; only what a caller acts upon has a status of its own. */
-static void run_fail(struct run *r, const struct errinfo *err, int status)
+void run_fail(struct run *r, const struct errinfo *err, int status)
 {
     r->op->err = *err;
     run_finish(r, status == -EOPNOTSUPP || status == -ETIMEDOUT ? status : err_to_errno(err));
@@ -177,6 +182,14 @@ void objstore_cancel(struct be *be, struct be_op *op)
 
 /* --- one attempt */
 
+/* Some requests of a change only look. */
+static bool may_change(const struct run *r)
+{
+    const char *method = r->req.method;
+    return be_kind_changes(r->call.kind) && method && strcmp(method, "GET") != 0 &&
+           strcmp(method, "HEAD") != 0;
+}
+
 /* Whether doing the call twice is the same as once. */
 static bool is_repeatable(const struct dialect_call *call)
 {
@@ -200,8 +213,6 @@ static bool is_slow(const struct dialect_call *call)
     return call->kind == BE_COPY || call->kind == BE_MP_COMMIT ||
            (call->kind == BE_MP_PART && CONTAINER_OF(call->op, const struct be_part, op)->src);
 }
-
-static void run_looked_at_upload(struct run *r, enum err_class found);
 
 static int on_list_data(struct http_req *h, const void *p, size_t n)
 {
@@ -322,10 +333,6 @@ void run_attempt(struct work *w)
     struct objstore *s = r->s;
     struct errinfo err = {0};
     int rc = 0;
-    if (s->d->at_once && s->d->at_once(r->site, &r->call)) {
-        run_finish(r, 0);
-        return;
-    }
     if (r->op->deadline_ns > 0 && time_mono_ns() >= r->op->deadline_ns) {
         rc = err_set(&err, ERR_TRANSIENT, -ETIMEDOUT, "the time for this operation is over");
     } else {
@@ -357,7 +364,7 @@ void run_attempt(struct work *w)
         err_fold(&r->fold, &err);
         err = r->fold;
     }
-    err.outcome_unknown = r->unknown || r->call.step > 0;
+    err.outcome_unknown = r->unknown || r->changed;
     run_fail(r, &err, rc);
 }
 
@@ -372,11 +379,13 @@ void run_call_reset(struct run *r)
     err_clear(&r->fold);
 }
 
-/* A read that got 416 is behind the end, or the server says 416 to what others answer with an error
- * of their own. HEAD tells which, and brings the outputs a success must have. */
-static bool begins_behind_end(const struct run *r, int http_status)
+/* A read that got 416 (or an error that its dialect calls by the same name) is behind the end, or
+ * the server says 416 to what others answer with an error of their own. HEAD tells which, and
+ * brings the outputs a success must have. */
+static bool begins_behind_end(const struct run *r, const struct errinfo *err)
 {
-    return r->call.kind == BE_READ && !r->call.head && http_status == 416;
+    return r->call.kind == BE_READ && !r->call.head &&
+           (r->http.http_status == 416 || strcmp(err->code, "InvalidRange") == 0);
 }
 
 static int check_read(struct run *r, struct errinfo *err)
@@ -441,7 +450,9 @@ static bool same(const char *a, const char *b)
 static int take_page(struct run *r, struct dialect_page *page, struct errinfo *err)
 {
     int rc = 0;
-    if (r->call.kind == BE_LIST) {
+    if (r->walk && r->call.kind == BE_LIST) {
+        rc = run_walk_take(r, page, err);
+    } else if (r->call.kind == BE_LIST) {
         struct be_list *o = CONTAINER_OF(r->op, struct be_list, op);
         if (page->unshowable > 0) {
             log_limited(
@@ -476,115 +487,6 @@ static int take_page(struct run *r, struct dialect_page *page, struct errinfo *e
     return rc;
 }
 
-/* Looking.
- *
- * Some servers copy parts without caring whether the source is still the version that is meant.
- * There a HEAD of the source comes before the copy, so that no wrong part is left in the upload,
- * and another after it: what the source is at both times it was while its bytes were read.
- *
- * Some stores copy some of what an object has and no more: there the dialect must know the source,
- * to tell which requests make the copy. One HEAD of it comes first.
- *
- * A commit that was answered with 5xx may have been one of an upload that is gone (Ceph says
- * InternalError then, Azure calls the list of parts invalid). Whether it is, its list of parts
- * tells. */
-bool run_must_look(const struct run *r)
-{
-    if (r->op->kind == BE_COPY) {
-        return r->call.src && r->s->site->copy_needs_source;
-    }
-    if (!r->s->site->part_source_unchecked || r->op->kind != BE_MP_PART) {
-        return false;
-    }
-    const struct be_part *o = CONTAINER_OF(r->op, const struct be_part, op);
-    return r->call.src && o->src_etag && o->src_etag[0] != '\0';
-}
-
-/* The source of a copy or of a copied part. ret_etag may be NULL. */
-static const struct be *source_of(const struct run *r, const char **ret_key, const char **ret_etag)
-{
-    const struct be_copy *c =
-        r->op->kind == BE_COPY ? CONTAINER_OF(r->op, const struct be_copy, op) : NULL;
-    const struct be_part *p = c ? NULL : CONTAINER_OF(r->op, const struct be_part, op);
-    *ret_key = c ? c->src_key : p->src_key;
-    if (ret_etag) {
-        *ret_etag = c ? c->src_etag : p->src_etag;
-    }
-    return c ? c->src : p->src;
-}
-
-void run_look_at_source(struct run *r)
-{
-    const char *key = NULL;
-    struct objstore *src = objstore_of(source_of(r, &key, NULL));
-    r->look = r->look == LOOK_NO ? LOOK_BEFORE : LOOK_AFTER;
-    r->site = src->site;
-    r->target = &src->target;
-    kv_fini(&r->source.meta);
-    r->source = (struct be_stat){
-        .op = {.kind = BE_STAT, .key = key, .lane = r->op->lane, .deadline_ns = r->op->deadline_ns}};
-    r->call = (struct dialect_call){
-        .kind = BE_STAT, .op = &r->source.op, .src = r->call.src, .of_source = true};
-    run_call_reset(r);
-    run_again_now(r);
-}
-
-static void run_looked_at_source(struct run *r)
-{
-    const char *key = NULL, *etag = NULL;
-    (void)source_of(r, &key, &etag);
-    if (etag && etag[0] != '\0' && strcmp(r->source.object.etag, etag) != 0) {
-        struct errinfo err = {.http_status = r->http.http_status};
-        int rc = err_set(&err, ERR_PRECOND, -ESTALE,
-                         "the source is another version than the one asked for");
-        run_fail(r, &err, rc);
-    } else if (r->look == LOOK_AFTER) {
-        run_finish(r, 0);
-    } else {
-        /* what a copy was made from is not looked at again: its condition holds for the source */
-        r->look = r->op->kind == BE_COPY ? LOOK_NO : LOOK_COPIED;
-        r->site = r->s->site;
-        r->target = &r->s->target;
-        r->call = (struct dialect_call){
-            .kind = r->op->kind, .op = r->op, .src = r->call.src, .source = &r->source};
-        run_call_reset(r);
-        run_again_now(r);
-    }
-}
-
-static bool must_look_at_upload(const struct run *r, const struct errinfo *err)
-{
-    if (r->call.kind != BE_MP_COMMIT || r->http.status != 0) {
-        return false;
-    }
-    return (r->http.http_status >= 500 && err->cls == ERR_TRANSIENT) ||
-           (r->s->site->gone_upload_is_invalid && err->cls == ERR_INVALID);
-}
-
-/* The commit's own failure waits in op->err. */
-static void look_at_upload(struct run *r)
-{
-    struct be_commit *o = CONTAINER_OF(r->op, struct be_commit, op);
-    r->op->err = r->fold;
-    r->look = LOOK_UPLOAD;
-    r->upload = (struct be_parts){.op = {.kind = BE_MP_PARTS, .key = o->op.key, .lane = o->op.lane},
-                                  .upload_id = o->upload_id};
-    r->call = (struct dialect_call){.kind = BE_MP_PARTS, .op = &r->upload.op};
-    run_call_reset(r);
-    run_again_now(r);
-}
-
-static void run_looked_at_upload(struct run *r, enum err_class found)
-{
-    struct errinfo err = r->op->err;
-    if (found == ERR_ABSENT) {
-        err_set(&err, ERR_ABSENT, 0, "the upload is gone");
-    }
-    /* gone may mean committed; and what could not be looked at may be gone */
-    err.outcome_unknown = err.outcome_unknown || found != ERR_NONE;
-    run_fail(r, &err, err_to_errno(&err));
-}
-
 /* The call succeeded; the operation may have more. */
 static void run_advance(struct run *r)
 {
@@ -596,9 +498,23 @@ static void run_advance(struct run *r)
         run_next_many(r);
         return;
     }
+    r->op->stray = r->op->stray || (may_change(r) && (r->unknown || r->http.resent));
     switch (r->look) {
     case LOOK_NO:
         break;
+    case LOOK_PARTS:
+    case LOOK_PART:
+        if (r->page[0]) {
+            break;
+        }
+        (r->look == LOOK_PART ? run_looked_at_part : run_looked_at_parts)(r);
+        return;
+    case LOOK_DIR:
+        run_walk_looked(r, true);
+        return;
+    case LOOK_MADE:
+        run_looked_at_made(r);
+        return;
     case LOOK_BEFORE:
     case LOOK_AFTER:
         run_looked_at_source(r);
@@ -610,19 +526,21 @@ static void run_advance(struct run *r)
         run_looked_at_upload(r, ERR_NONE);
         return;
     }
-    if (r->more) {
-        r->stray = r->stray || r->unknown || r->http.resent;
-        r->more = false;
-        r->call.step++;
-        run_call_reset(r);
-        run_again_now(r);
-        return;
-    }
     if (r->page[0]) {
+        r->changed = r->changed || may_change(r);
+        r->call.step++;
         run_call_reset(r);
         r->call.page[0] = r->page[0];
         r->call.page[1] = r->page[1];
         run_again_now(r);
+        return;
+    }
+    if (r->walk) {
+        run_walk_filled(r);
+        return;
+    }
+    if (run_must_look_at_made(r)) {
+        run_look_at_made(r);
         return;
     }
     if (r->op->kind == BE_MP_PARTS) {
@@ -635,7 +553,6 @@ static void run_advance(struct run *r)
         o->n_uploads = r->n_uploads;
         r->n_uploads = 0;
     }
-    r->op->stray = be_kind_changes(r->call.kind) && (r->stray || r->unknown || r->http.resent);
     run_finish(r, 0);
 }
 
@@ -689,6 +606,11 @@ bool run_may_retry(struct run *r, const struct errinfo *err, uint32_t *ret_wait_
     return yes;
 }
 
+static bool is_absent(const struct errinfo *err)
+{
+    return err->cls == ERR_ABSENT && strcmp(err->code, "NoSuchBucket") != 0;
+}
+
 /* One attempt failed, for the reason in *err. */
 static void run_failed(struct run *r, struct errinfo *err, int rc)
 {
@@ -713,15 +635,31 @@ static void run_failed(struct run *r, struct errinfo *err, int rc)
         run_again_after(r, wait_ms);
         return;
     }
-    /* the first of several requests changed the object already */
-    r->fold.outcome_unknown = r->unknown || r->call.step > 0;
+    /* what came before it is done */
+    r->fold.outcome_unknown = r->unknown || r->changed;
     if (r->look == LOOK_UPLOAD) {
         run_looked_at_upload(r, err->cls);
         return;
     }
-    if (must_look_at_upload(r, err)) {
-        look_at_upload(r);
+    if (run_must_look_at_upload(r, err)) {
+        run_look_at_upload(r);
         return;
+    }
+    if (r->look == LOOK_DIR && is_absent(err)) {
+        run_walk_looked(r, false);
+        return;
+    }
+    if (r->walk && r->look == LOOK_NO && is_absent(err)) {
+        run_walk_absent(r);
+        return;
+    }
+    if (r->call.kind == BE_MP_PART && strcmp(err->code, "PartExists") == 0) {
+        r->op->err = r->fold;
+        run_look_at_parts(r);
+        return;
+    }
+    if (r->op->kind == BE_COPY && (r->look == LOOK_AFTER || r->look == LOOK_MADE)) {
+        r->fold.outcome_unknown = true; /* it was copied */
     }
     if (r->op->kind == BE_REMOVE_MANY && r->call.kind == BE_REMOVE) {
         r->errs[r->chosen[r->n_chosen + r->at_alone - 1]] = r->fold;
@@ -759,10 +697,9 @@ static int on_success(struct run *r, struct errinfo *err)
         rc = check_read(r, err);
     }
     if (rc == 0) {
-        r->more = page.more;
         rc = take_page(r, &page, err);
     } else if (err->cls == ERR_TRANSIENT || err->cls == ERR_INTEGRITY) {
-        err->outcome_unknown = be_kind_changes(r->call.kind);
+        err->outcome_unknown = may_change(r);
     }
     dialect_page_fini(&page);
     return rc;
@@ -775,14 +712,16 @@ static int on_refusal(struct run *r, struct errinfo *err)
     struct dialect_answer a;
     answer_of(r, &a);
     s->d->classify(r->site, &r->call, &a, err);
-    if (r->call.kind == BE_REMOVE && err->cls == ERR_ABSENT &&
-        strcmp(err->code, "NoSuchBucket") != 0) {
+    if (err->cls == ERR_NONE) {
+        err_clear(err);
+        return on_success(r, err); /* it is so already */
+    }
+    if (r->call.kind == BE_REMOVE && is_absent(err)) {
         err_clear(err);
         return 0; /* what is not there is removed */
     }
     if (a.http_status >= 500 && err->cls == ERR_TRANSIENT) {
-        err->outcome_unknown =
-            be_kind_changes(r->call.kind); /* it may have failed after doing it */
+        err->outcome_unknown = may_change(r); /* it may have failed after doing it */
     }
     return err_to_errno(err);
 }
@@ -847,13 +786,14 @@ static void on_http_done(struct http_req *h)
         rc = err_to_errno(&err);
     } else if (what == FOLLOW_SUCCESS || (h->http_status >= 200 && h->http_status < 300)) {
         rc = on_success(r, &err);
-    } else if (begins_behind_end(r, h->http_status)) {
-        run_call_reset(r);
-        r->call.head = true;
-        run_again_now(r);
-        return;
     } else {
         rc = on_refusal(r, &err);
+        if (rc < 0 && begins_behind_end(r, &err)) {
+            run_call_reset(r);
+            r->call.head = true;
+            run_again_now(r);
+            return;
+        }
     }
     log_attempt(r, &err);
     if (h->http_status > 0) {
@@ -863,6 +803,6 @@ static void on_http_done(struct http_req *h)
         run_advance(r);
         return;
     }
-    err.outcome_unknown = (err.outcome_unknown || h->resent) && be_kind_changes(r->call.kind);
+    err.outcome_unknown = (err.outcome_unknown || h->resent) && may_change(r);
     run_failed(r, &err, rc);
 }

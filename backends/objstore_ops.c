@@ -132,7 +132,11 @@ void objstore_remove(struct be *be, struct be_remove *op)
 
 void objstore_list(struct be *be, struct be_list *op)
 {
-    run_start(be, &op->op);
+    struct run *r = run_new(be, &op->op);
+    if (r->site->lists_dirs) {
+        r->work.run = run_walk_start;
+    }
+    pool_submit(be->env.workers, &r->work);
 }
 
 void objstore_copy(struct be *be, struct be_copy *op)
@@ -191,7 +195,12 @@ void objstore_mp_part(struct be *be, struct be_part *op)
 
 void objstore_mp_commit(struct be *be, struct be_commit *op)
 {
-    run_start(be, &op->op);
+    struct run *r = run_new(be, &op->op);
+    if (r->site->commit_unchecked) {
+        run_look_at_parts(r);
+    } else {
+        pool_submit(be->env.workers, &r->work);
+    }
 }
 
 void objstore_mp_abort(struct be *be, struct be_mp *op)
@@ -228,6 +237,7 @@ void objstore_close(struct be *be)
     }
     free(s->target.connect_to);
     free(s->target.proxy);
+    walks_fini(&s->walks);
     s->d->release(s->site);
     cond_fini(&s->timer_wake);
     mutex_fini(&s->lock);
@@ -263,6 +273,7 @@ int objstore_open(const struct be_dialect *dialect, struct be **ret_be,
                                      conf->proxy_port > 0 ? conf->proxy_port : 3128);
     }
     mutex_init(&s->lock, RANK_REMOTE);
+    walks_init(&s->walks, RANK_REMOTE);
     cond_init(&s->timer_wake);
     const struct {
         const char *name;
@@ -332,6 +343,12 @@ static int open_cos(struct be **ret_be, const struct conf_remote *conf, const st
     return objstore_open(&be_dialect_cos, ret_be, conf, env, reterr);
 }
 
+static int open_qiniu(struct be **ret_be, const struct conf_remote *conf, const struct be_env *env,
+                      struct errinfo *reterr)
+{
+    return objstore_open(&be_dialect_qiniu, ret_be, conf, env, reterr);
+}
+
 static int open_oss(struct be **ret_be, const struct conf_remote *conf, const struct be_env *env,
                     struct errinfo *reterr)
 {
@@ -342,6 +359,12 @@ static int open_ks3(struct be **ret_be, const struct conf_remote *conf, const st
                     struct errinfo *reterr)
 {
     return objstore_open(&be_dialect_ks3, ret_be, conf, env, reterr);
+}
+
+static int open_upyun(struct be **ret_be, const struct conf_remote *conf, const struct be_env *env,
+                      struct errinfo *reterr)
+{
+    return objstore_open(&be_dialect_upyun, ret_be, conf, env, reterr);
 }
 
 static int open_http(struct be **ret_be, const struct conf_remote *conf, const struct be_env *env,
@@ -370,3 +393,5 @@ const struct be_ops be_ks3_ops = OBJSTORE_OPS("ks3", open_ks3);
 const struct be_ops be_azure_ops = OBJSTORE_OPS("azure", open_azure);
 const struct be_ops be_gcs_ops = OBJSTORE_OPS("gcs", open_gcs);
 const struct be_ops be_bos_ops = OBJSTORE_OPS("bos", open_bos);
+const struct be_ops be_upyun_ops = OBJSTORE_OPS("upyun", open_upyun);
+const struct be_ops be_qiniu_ops = OBJSTORE_OPS("qiniu", open_qiniu);

@@ -1,5 +1,5 @@
-/* What objstore.c (the life of a run) and objstore_ops.c (operations, opening, closing) share, and
- * nobody else needs. */
+/* What objstore.c (the life of a run), objstore_ops.c (operations, opening, closing), objstore_look.c
+ * and objstore_dirs.c share, and nobody else needs. */
 #pragma once
 
 #include <pthread.h>
@@ -10,6 +10,7 @@
 #include "objstore.h"
 #include "retry.h"
 #include "sync.h"
+#include "walk.h"
 
 enum run_state { RUN_WORKING, RUN_HTTP, RUN_WAITING };
 
@@ -30,6 +31,7 @@ struct run {
     unsigned tries;   /* of this call */
     unsigned skews;   /* of this operation */
     bool unknown;     /* an earlier attempt of this call may have worked */
+    bool changed;     /* an earlier call of this operation did */
     int64_t offset_s; /* this attempt is signed with */
     int64_t signed_s;
     struct errinfo fold; /* this call's attempts so far */
@@ -48,12 +50,28 @@ struct run {
     size_t *chosen;       /* remove_many: those in the batch, then those that go alone */
     size_t n_chosen, n_alone, at_alone;
     struct be_remove one;
-    /* calls about the operation instead of doing it: see objstore.c, "looking" */
-    enum { LOOK_NO, LOOK_BEFORE, LOOK_COPIED, LOOK_AFTER, LOOK_UPLOAD } look;
-    bool more;  /* the answer asked for one more request of the same copy */
-    bool stray; /* an earlier request of the operation was answered late or never, and tried again */
+    /* calls about the operation instead of doing it: objstore_look.c */
+    enum run_look {
+        LOOK_NO,
+        LOOK_BEFORE, /* at a copy's source */
+        LOOK_COPIED, /* that is the copy itself */
+        LOOK_AFTER,
+        LOOK_MADE,   /* at what a copy made */
+        LOOK_UPLOAD, /* whether an upload is gone */
+        LOOK_PARTS,  /* at the parts a commit is about */
+        LOOK_PART,   /* at the part the server has instead of the one sent */
+        LOOK_DIR,    /* whether a directory without names is there */
+    } look;
     struct be_stat source;
     struct be_parts upload;
+    /* a list made of directories: objstore_dirs.c */
+    struct walk *walk;
+    struct be_list dir;
+    bool dir_seen;
+    unsigned requests;
+    struct be_entry *entries;
+    size_t n_entries, max_entries;
+    int64_t server_date_ns;
 };
 
 struct objstore {
@@ -73,6 +91,7 @@ struct objstore {
     uint64_t random;            /* lock */
     int64_t offset_s;           /* lock: server's clock minus ours */
     bool skew_logged;           /* lock */
+    struct walks walks;         /* suspended lists, where lists are made of directories */
 };
 
 /* Drivers are reached through a const be in places; their own state is not const. */
@@ -81,15 +100,37 @@ static inline struct objstore *objstore_of(const struct be *be)
     return (struct objstore *)(uintptr_t)be;
 }
 
-bool run_must_look(const struct run *r);
-void run_look_at_source(struct run *r);
 void run_attempt(struct work *w);
 void run_finish(struct run *r,
                 int status); /* after this the run is gone, and the objstore may be */
+void run_fail(struct run *r, const struct errinfo *err, int status); /* likewise */
 void run_again_now(struct run *r);
 void run_again_after(struct run *r, uint32_t wait_ms);
 void run_call_reset(
     struct run *r); /* the next call of the same operation: its attempts count anew */
 bool run_may_retry(struct run *r, const struct errinfo *err, uint32_t *ret_wait_ms);
+
+/* objstore_look.c: whether to, doing it, and what follows from what was seen */
+bool run_must_look(const struct run *r); /* at a source */
+void run_look_at_source(struct run *r);
+void run_looked_at_source(struct run *r);
+bool run_must_look_at_made(const struct run *r);
+void run_look_at_made(struct run *r);
+void run_looked_at_made(struct run *r);
+bool run_must_look_at_upload(const struct run *r, const struct errinfo *err);
+void run_look_at_upload(struct run *r);
+void run_looked_at_upload(struct run *r, enum err_class found);
+void run_look_at_parts(struct run *r); /* before a commit, or after a part was refused */
+void run_looked_at_parts(struct run *r);
+void run_looked_at_part(struct run *r);
+
+/* objstore_dirs.c */
+void run_walk_start(struct work *w);
+int run_walk_take(struct run *r, struct dialect_page *page, struct errinfo *err);
+void run_walk_filled(struct run *r);
+void run_walk_looked(struct run *r, bool there);
+void run_walk_absent(struct run *r);
+void run_walk_free(struct run *r);
+
 /* What comes after the batch, or after a key that went alone. */
 void run_next_many(struct run *r);

@@ -33,7 +33,7 @@
 static void local_close(struct be *be)
 {
     struct local *l = local_of(be);
-    local_walks_free(l);
+    walks_fini(&l->walks);
     local_uploads_free(l);
     mem_closep(&l->tmp);
     if (l->root >= 0) {
@@ -66,6 +66,7 @@ static int local_open(struct be **ret_be, const struct conf_remote *conf, const 
     l->path = mem_strdup(conf->path);
     l->tmp = -1;
     mutex_init(&l->lock, RANK_STORE);
+    walks_init(&l->walks, RANK_STORE);
     for (size_t i = 0; i < LOCAL_STRIPES; i++) {
         mutex_init(&l->stripes[i].lock, RANK_STORE);
     }

@@ -11,6 +11,7 @@
 #include "buf.h"
 #include "mem.h"
 #include "sync.h"
+#include "walk.h"
 
 /* Our own directory below the root. names.c never writes this name (a key of that name is escaped),
  * so no key leads here. */
@@ -20,7 +21,6 @@
 #define LOCAL_FOLDER_TRIES 100 /* empty folders may be removed while something is put into them */
 #define LOCAL_ESCAPED_SLASH "^2F" /* the name of the empty component */
 
-struct local_walk;
 struct local_upload;
 
 /* Mutations of one key take turns from the check of a condition to the rename. */
@@ -40,8 +40,8 @@ struct local {
     struct mutex lock; /* RANK_STORE, never with a stripe; all below */
     int tmp;           /* .objmig/tmp once something was written, else -1 */
     uint64_t next_id;
-    struct local_walk *walks; /* suspended lists, the last used first */
     struct local_upload *uploads;
+    struct walks walks; /* suspended lists */
 };
 
 static inline struct local *local_of(struct be *be)
@@ -158,9 +158,6 @@ int local_open_source(struct be_op *op, struct be *src, const char *key, const c
 /* --- posix_list.c, posix_mp.c --- */
 
 int local_list(struct be_op *op);
-extern size_t local_list_chunk; /* names of a directory held at once; tests lower it before anything
-                                   is listed */
-void local_walks_free(struct local *l);
 
 int local_mp_begin(struct be_op *op);
 int local_mp_part(struct be_op *op);

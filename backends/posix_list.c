@@ -1,15 +1,6 @@
-/* Lists of a local backend: a tree walked in byte order of full keys, a page at a time.
+/* Lists of a local backend: a walk (walk.h) over its directories.
  *
- * Within one directory the keys are its names with '/' after those of directories; sorted so, and
- * each directory's keys standing where its own is, a depth-first walk meets all keys in order. A
- * walk is a stack of frames, one a directory, each with its names sorted. Between two pages the
- * walk is kept (the last WALKS_MAX of them), so a directory is read once a list and not once a
- * page; a cursor whose walk is gone starts a new one after its key. A list without cursor always
- * reads anew, and so shows every write before it.
- *
- * Memory is bounded: of a huge directory a frame holds the local_list_chunk smallest names it has
- * not given yet, and reads again when they are used up. Descriptors are bounded: only the directory
- * on top is open, and none between pages.
+ * Descriptors are bounded: only the directory on top is open, and none between pages.
  *
  * Names that are no key (names.h) stand for the key spelled the same; see local_path_of_key. Where
  * two names give one key the list shows what a lookup would find. */
@@ -25,44 +16,18 @@
 #include "mem.h"
 #include "names.h"
 #include "posix.h"
+#include "walk.h"
 
-#define WALKS_MAX 32
-#define WALK_ENTRIES_MAX 500000 /* of all suspended walks together */
 #define CHECK_EVERY 1024
-
-size_t local_list_chunk = 131072;
-
-enum entry_kind { FILE_ENTRY, DIR_ENTRY, MARKER_ENTRY };
 
 /* Of two names with one key the lower rank is found by lookups. */
 enum rank { RANK_PLAIN, RANK_OBJECT_FORM, RANK_RAW, RANK_MARKER };
 
-struct entry {
-    const char *name; /* path below the frame's directory, in the same memory */
-    uint8_t kind, rank;
-    char rest[]; /* key without the frame's prefix */
-};
-
-struct frame {
-    char *prefix; /* key prefix of the directory */
-    char *path;   /* of the directory below the root */
-    char *filter; /* what each rest begins with; "" but for the first frame */
-    struct entry **entries;
-    size_t n, at, cap;
-    char *bound; /* NULL, or there are more names, above this one */
-};
-
-struct local_walk {
-    struct local_walk *next; /* l->lock while suspended */
-    uint64_t id;
-    char *prefix;
-    char delimiter;
-    char *last; /* the key given last */
-    char *seek; /* where the walk began: keys above it; NULL = from the start */
-    struct frame *frames;
-    size_t n_frames, cap_frames;
-    int fd; /* of the frame on top, or -1 */
-};
+/* An entry's data: its path below the frame's directory. */
+static const char *name_of(const struct walk_entry *e)
+{
+    return e->data;
+}
 
 /* --- one directory's names --- */
 
@@ -70,89 +35,16 @@ struct local_walk {
 struct fill {
     struct local *l;
     struct be_op *op;
-    struct frame *f;
-    const char *after; /* NULL, or only names above it … */
-    bool inclusive;    /* … or equal to it */
-    bool more;
+    struct walk_frame *f;
     unsigned looked_at;
 };
 
-static int compare_entries(const void *pa, const void *pb)
-{
-    const struct entry *a = *(struct entry *const *)pa, *b = *(struct entry *const *)pb;
-    int diff = strcmp(a->rest, b->rest);
-    return diff != 0 ? diff : a->rank - b->rank;
-}
-
-static void drop_from(struct frame *f, size_t n)
-{
-    for (size_t i = n; i < f->n; i++) {
-        free(f->entries[i]);
-    }
-    f->n = MIN(f->n, n);
-}
-
-/* Sorts, leaves one entry a key and a chunk in all. */
-static void settle(struct fill *c)
-{
-    struct frame *f = c->f;
-    if (f->n > 1) {
-        qsort(f->entries, f->n, sizeof(struct entry *), compare_entries);
-    }
-    size_t kept = 0;
-    for (size_t i = 0; i < f->n; i++) {
-        if (kept > 0 && strcmp(f->entries[kept - 1]->rest, f->entries[i]->rest) == 0) {
-            free(f->entries[i]);
-        } else {
-            f->entries[kept++] = f->entries[i];
-        }
-    }
-    f->n = kept;
-    if (f->n > local_list_chunk) {
-        drop_from(f, local_list_chunk);
-        c->more = true;
-    }
-    if (c->more) {
-        free(f->bound);
-        f->bound = mem_strdup(f->entries[f->n - 1]->rest);
-    }
-}
-
 static void add_entry(struct fill *c, const char *rest, const char *rel, const char *name,
-                      enum entry_kind kind, enum rank rank)
+                      enum walk_kind kind, enum rank rank)
 {
-    struct frame *f = c->f;
-    if (strncmp(rest, f->filter, strlen(f->filter)) != 0) {
-        return;
-    }
-    int after = c->after ? strcmp(rest, c->after) : 1;
-    if (after < 0 || (after == 0 && !c->inclusive)) {
-        return;
-    }
-    if (c->more && strcmp(rest, f->bound) > 0) {
-        return;
-    }
-    size_t rest_size = strlen(rest) + 1, rel_len = strlen(rel), name_size = strlen(name) + 1;
-    struct entry *e = mem_zalloc(sizeof(*e) + rest_size + rel_len + 1 + name_size);
-    memcpy(e->rest, rest, rest_size);
-    char *path = e->rest + rest_size;
-    e->name = path;
-    if (rel_len > 0) {
-        memcpy(path, rel, rel_len);
-        path[rel_len] = '/';
-        path += rel_len + 1;
-    }
-    memcpy(path, name, name_size);
-    e->kind = (uint8_t)kind;
-    e->rank = (uint8_t)rank;
-    if (f->n == f->cap) {
-        f->cap = f->cap > 0 ? 2 * f->cap : 64;
-        f->entries = mem_realloc(f->entries, f->cap * sizeof(struct entry *));
-    }
-    f->entries[f->n++] = e;
-    if (f->n >= 2 * local_list_chunk) {
-        settle(c);
-    }
+    CLEANUP(mem_freep) char *path = rel[0] != '\0' ? mem_printf("%s/%s", rel, name) : NULL;
+    const char *data = path ? path : name;
+    walk_add(c->f, rest, kind, (uint8_t)rank, data, strlen(data) + 1);
 }
 
 /* Whether a name is its own component without asking names.c. */
@@ -202,7 +94,7 @@ static int collect_name(struct fill *c, int dir, const char *prefix, const char 
     if (err == -ENOENT && fresh) { /* as it is: ordinary, or no name of a key */
         enum rank rank = is_ordinary(name) ? RANK_PLAIN : RANK_RAW;
         CLEANUP(mem_freep) char *key = mem_printf("%s%s%s", prefix, name, is_dir ? "/" : "");
-        add_entry(c, key + shown, rel, name, is_dir ? DIR_ENTRY : FILE_ENTRY, rank);
+        add_entry(c, key + shown, rel, name, is_dir ? WALK_DIR : WALK_FILE, rank);
         return 0;
     }
     if (err == -ENOMEM) {
@@ -216,12 +108,12 @@ static int collect_name(struct fill *c, int dir, const char *prefix, const char 
     }
     if (!is_dir) {
         const char *key = buf_str(&t.key);
-        add_entry(c, key + shown, rel, name, FILE_ENTRY,
+        add_entry(c, key + shown, rel, name, WALK_FILE,
                   is_object_form(name, key) ? RANK_OBJECT_FORM : RANK_PLAIN);
         return 0;
     }
     if (t.prefix.data[t.prefix.len - 1] == '/') {
-        add_entry(c, buf_str(&t.prefix) + shown, rel, name, DIR_ENTRY, RANK_PLAIN);
+        add_entry(c, buf_str(&t.prefix) + shown, rel, name, WALK_DIR, RANK_PLAIN);
         return 0;
     }
     return collect_below(c, dir, buf_str(&t.prefix), rel, name);
@@ -280,49 +172,14 @@ static int collect(struct fill *c, int dir, const char *prefix, const char *rel)
 
 /* --- the walk --- */
 
-static void frame_fini(struct frame *f)
-{
-    drop_from(f, 0);
-    free(f->entries);
-    free(f->prefix);
-    free(f->path);
-    free(f->filter);
-    free(f->bound);
-}
-
-static void walk_free(struct local_walk *w)
-{
-    if (!w) {
-        return;
-    }
-    for (size_t i = 0; i < w->n_frames; i++) {
-        frame_fini(&w->frames[i]);
-    }
-    free(w->frames);
-    free(w->prefix);
-    free(w->last);
-    free(w->seek);
-    mem_closep(&w->fd);
-    free(w);
-}
-
-static size_t walk_size(const struct local_walk *w)
-{
-    size_t n = 0;
-    for (size_t i = 0; i < w->n_frames; i++) {
-        n += w->frames[i].n;
-    }
-    return n;
-}
-
 /* Opens the directory on top. 0, -ENOENT when it is gone, or op failed. */
-static int open_top(struct local *l, struct be_op *op, struct local_walk *w, bool *ret_gone)
+static int open_top(struct local *l, struct be_op *op, struct walk *w, bool *ret_gone)
 {
     *ret_gone = false;
     if (w->fd >= 0) {
         return 0;
     }
-    const struct frame *f = &w->frames[w->n_frames - 1];
+    const struct walk_frame *f = &w->frames[w->n_frames - 1];
     int fd = local_open_at(l->root, f->path, O_RDONLY | O_DIRECTORY, 0);
     if (fd == -ENOENT || fd == -ENOTDIR || fd == -ELOOP) {
         *ret_gone = true;
@@ -337,99 +194,65 @@ static int open_top(struct local *l, struct be_op *op, struct local_walk *w, boo
     return 0;
 }
 
-/* Reads the top frame's names: those above its bound, or at first those the walk's start leaves. */
-static int fill_top(struct local *l, struct be_op *op, struct local_walk *w)
+/* Reads the top frame's names. */
+static int fill_top(struct local *l, struct be_op *op, struct walk *w)
 {
-    struct frame *f = &w->frames[w->n_frames - 1];
+    struct walk_frame *f = walk_top(w);
     struct fill c = {.l = l, .op = op, .f = f};
-    CLEANUP(mem_freep) char *after = f->bound;
-    f->bound = NULL;
-    size_t prefix_len = strlen(f->prefix);
-    if (!after && w->seek && strncmp(w->seek, f->prefix, prefix_len) == 0) {
-        after = mem_strdup(w->seek + prefix_len);
-        char *slash = strchr(after, '/');
-        if (slash) { /* inside a directory, to be descended into; a cursor of a delimited list is
-                        past it */
-            c.inclusive = w->delimiter == 0 || slash[1] != '\0' || !w->last;
-            slash[1] = '\0';
-        }
-    }
-    c.after = after;
-    drop_from(f, 0);
-    f->at = 0;
+    walk_fill_begin(w);
     bool gone;
     int err = open_top(l, op, w, &gone);
     if (err < 0 || gone) {
         return err;
     }
-    if (prefix_len > 0) {
-        add_entry(&c, "", "", ".", MARKER_ENTRY, RANK_MARKER);
+    if (f->prefix[0] != '\0') {
+        add_entry(&c, "", "", ".", WALK_MARKER, RANK_MARKER);
     }
     err = collect(&c, w->fd, f->prefix, "");
     if (err == 0) {
-        settle(&c);
+        walk_settle(f);
     }
     return err;
 }
 
-/* Takes the strings over. */
-static int push(struct local *l, struct be_op *op, struct local_walk *w, char *prefix, char *path,
-                char *filter)
+static int descend(struct local *l, struct be_op *op, struct walk *w, const struct walk_entry *e)
 {
-    mem_closep(&w->fd);
-    w->fd = -1;
-    if (w->n_frames == w->cap_frames) {
-        w->cap_frames = w->cap_frames > 0 ? 2 * w->cap_frames : 8;
-        w->frames = mem_realloc(w->frames, w->cap_frames * sizeof(*w->frames));
-    }
-    w->frames[w->n_frames++] = (struct frame){.prefix = prefix, .path = path, .filter = filter};
+    const struct walk_frame *f = &w->frames[w->n_frames - 1];
+    char *prefix = mem_printf("%s%s", f->prefix, e->rest);
+    char *path = strcmp(f->path, ".") == 0 ? mem_strdup(name_of(e))
+                                           : mem_printf("%s/%s", f->path, name_of(e));
+    walk_push(w, prefix, path, mem_strdup(""));
     return fill_top(l, op, w);
 }
 
-static void pop(struct local_walk *w)
+static bool stat_entry(const struct walk *w, const struct walk_entry *e, struct stat *ret)
 {
-    mem_closep(&w->fd);
-    w->fd = -1;
-    frame_fini(&w->frames[--w->n_frames]);
-}
-
-static int descend(struct local *l, struct be_op *op, struct local_walk *w, const struct entry *e)
-{
-    const struct frame *f = &w->frames[w->n_frames - 1];
-    char *prefix = mem_printf("%s%s", f->prefix, e->rest);
-    char *path =
-        strcmp(f->path, ".") == 0 ? mem_strdup(e->name) : mem_printf("%s/%s", f->path, e->name);
-    return push(l, op, w, prefix, path, mem_strdup(""));
-}
-
-static bool stat_entry(const struct local_walk *w, const struct entry *e, struct stat *ret)
-{
-    if (e->kind == MARKER_ENTRY) {
+    if (e->kind == WALK_MARKER) {
         return fstat(w->fd, ret) == 0;
     }
-    if (strchr(e->name, '/')) {
-        CLEANUP(mem_closep) int fd = local_open_at(w->fd, e->name, O_PATH | O_NOFOLLOW, 0);
+    if (strchr(name_of(e), '/')) {
+        CLEANUP(mem_closep) int fd = local_open_at(w->fd, name_of(e), O_PATH | O_NOFOLLOW, 0);
         return fd >= 0 && fstat(fd, ret) == 0;
     }
-    return fstatat(w->fd, e->name, ret, AT_SYMLINK_NOFOLLOW) == 0;
+    return fstatat(w->fd, name_of(e), ret, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
 /* What is there now under an entry's name. False when it is not what it was any more. */
-static bool look(const struct local_walk *w, const struct entry *e, struct be_entry *ret)
+static bool look(const struct walk *w, const struct walk_entry *e, struct be_entry *ret)
 {
     struct stat st;
     if (!stat_entry(w, e, &st) || S_ISSOCK(st.st_mode) ||
-        S_ISDIR(st.st_mode) != (e->kind != FILE_ENTRY)) {
+        S_ISDIR(st.st_mode) != (e->kind != WALK_FILE)) {
         return false;
     }
-    if (e->kind == DIR_ENTRY) {
+    if (e->kind == WALK_DIR) {
         ret->is_prefix = true;
     } else {
         local_object(&st, &ret->object);
     }
     if (S_ISLNK(st.st_mode) && st.st_size == 0) { /* some file systems do not tell */
         char target[PATH_MAX];
-        ssize_t n = readlinkat(w->fd, e->name, target, sizeof(target));
+        ssize_t n = readlinkat(w->fd, name_of(e), target, sizeof(target));
         ret->object.size = n > 0 ? (uint64_t)n : 0;
     }
     ret->posix = mem_zalloc(sizeof(*ret->posix));
@@ -438,10 +261,10 @@ static bool look(const struct local_walk *w, const struct entry *e, struct be_en
 }
 
 /* The next entry: 1, 0 at the end, or op failed. */
-static int next_entry(struct local *l, struct be_op *op, struct local_walk *w, struct be_entry *ret)
+static int next_entry(struct local *l, struct be_op *op, struct walk *w, struct be_entry *ret)
 {
     while (w->n_frames > 0) {
-        struct frame *f = &w->frames[w->n_frames - 1];
+        struct walk_frame *f = &w->frames[w->n_frames - 1];
         int err = 0;
         if (f->at == f->n) {
             err = f->bound ? fill_top(l, op, w) : 0;
@@ -449,12 +272,12 @@ static int next_entry(struct local *l, struct be_op *op, struct local_walk *w, s
                 return err;
             }
             if (f->n == f->at) {
-                pop(w);
+                walk_pop(w);
             }
             continue;
         }
-        const struct entry *e = f->entries[f->at++];
-        if (e->kind == DIR_ENTRY && w->delimiter == 0) {
+        const struct walk_entry *e = f->entries[f->at++];
+        if (e->kind == WALK_DIR && w->delimiter == 0) {
             err = descend(l, op, w, e);
             if (err < 0) {
                 return err;
@@ -475,107 +298,24 @@ static int next_entry(struct local *l, struct be_op *op, struct local_walk *w, s
     return 0;
 }
 
-static int walk_new(struct local *l, struct be_op *op, const struct be_list *o, const char *after,
-                    bool from_cursor, struct local_walk **ret)
+/* The first frame: the directory all keys of the prefix are below. */
+static int begin(struct local *l, struct be_op *op, struct walk *w)
 {
-    struct local_walk *w = mem_zalloc(sizeof(*w));
-    w->fd = -1;
-    w->prefix = mem_strdup(o->prefix);
-    w->delimiter = o->delimiter;
-    *ret = w;
-    if (after && strcmp(after, o->prefix) >= 0) {
-        if (strncmp(after, o->prefix, strlen(o->prefix)) != 0) {
-            return 0; /* beyond all that begins so */
-        }
-        w->seek = mem_strdup(after);
-        w->last = from_cursor ? mem_strdup(after) : NULL;
-    }
+    const struct be_list *o = CONTAINER_OF(op, const struct be_list, op);
     const char *slash = strrchr(o->prefix, '/');
     size_t dir_len = slash ? (size_t)(slash - o->prefix) + 1 : 0;
-    char *dir_prefix = mem_strndup(o->prefix, dir_len);
+    CLEANUP(mem_freep) char *dir_prefix = mem_strndup(o->prefix, dir_len);
     CLEANUP(buf_fini) struct buf path = BUF_INIT;
     const char *dir = ".";
     if (dir_len > 0) {
         int err = local_path_of_key(l, op, dir_prefix, &path);
         if (err < 0) {
-            free(dir_prefix);
             return op->err.cls == ERR_INVALID ? 0 : err; /* too long to be there */
         }
         (void)local_split(&path, &dir);
     }
-    return push(l, op, w, dir_prefix, mem_strdup(dir), mem_strdup(o->prefix + dir_len));
-}
-
-/* --- pages --- */
-
-void local_walks_free(struct local *l)
-{
-    while (l->walks) {
-        struct local_walk *w = l->walks;
-        l->walks = w->next;
-        walk_free(w);
-    }
-}
-
-/* Takes the walk out that stopped where the cursor says, or NULL. */
-static struct local_walk *resume(struct local *l, const struct be_list *o, uint64_t id,
-                                 const char *last)
-{
-    mutex_lock(&l->lock);
-    struct local_walk **link = &l->walks;
-    while (*link && ((*link)->id != id || (*link)->delimiter != o->delimiter ||
-                     strcmp((*link)->prefix, o->prefix) != 0 || strcmp((*link)->last, last) != 0)) {
-        link = &(*link)->next;
-    }
-    struct local_walk *w = *link;
-    if (w) {
-        *link = w->next;
-    }
-    mutex_unlock(&l->lock);
-    return w;
-}
-
-/* Keeps the walk for the next page; the longest unused ones go when there are too many. */
-static void suspend(struct local *l, struct local_walk *w)
-{
-    mem_closep(&w->fd);
-    w->fd = -1;
-    mutex_lock(&l->lock);
-    w->next = l->walks;
-    l->walks = w;
-    unsigned n = 0;
-    size_t entries = 0;
-    struct local_walk **link = &l->walks;
-    while (*link) {
-        entries += walk_size(*link);
-        if (++n > WALKS_MAX || (n > 1 && entries > WALK_ENTRIES_MAX)) {
-            break;
-        }
-        link = &(*link)->next;
-    }
-    struct local_walk *old = *link;
-    *link = NULL;
-    for (const struct local_walk *p = old; p; p = p->next) {
-    }
-    mutex_unlock(&l->lock);
-    while (old) {
-        struct local_walk *next = old->next;
-        walk_free(old);
-        old = next;
-    }
-}
-
-static int parse_cursor(struct be_op *op, const char *cursor, uint64_t *ret_id,
-                        const char **ret_last)
-{
-    char *end;
-    errno = 0;
-    *ret_id = strtoull(cursor, &end, 16);
-    if (end == cursor || *end != ':' || errno != 0) {
-        return be_fail(op, ERR_INVALID, "", "not a cursor of this list");
-    }
-    *ret_last = end + 1;
-    return 0;
+    walk_push(w, TAKE(dir_prefix), mem_strdup(dir), mem_strdup(o->prefix + dir_len));
+    return fill_top(l, op, w);
 }
 
 int local_list(struct be_op *op)
@@ -584,17 +324,15 @@ int local_list(struct be_op *op)
     struct local *l = local_of(op->be);
     unsigned page = op->be->limits.list_page;
     size_t max = o->max > 0 ? MIN(o->max, page) : page;
-    const char *after = o->start_after;
-    struct local_walk *w = NULL;
+    struct walk *w = NULL;
+    bool empty;
     o->server_date_ns = time_wall_ns();
-    int err = 0;
-    if (o->cursor) {
-        uint64_t id;
-        err = parse_cursor(op, o->cursor, &id, &after);
-        w = err == 0 ? resume(l, o, id, after) : NULL;
+    int err = walk_open(&l->walks, o, &w, &empty);
+    if (err < 0) {
+        return be_fail(op, ERR_INVALID, "", "not a cursor of this list");
     }
-    if (err == 0 && !w) {
-        err = walk_new(l, op, o, after, o->cursor != NULL, &w);
+    if (!empty && w->n_frames == 0) {
+        err = begin(l, op, w);
     }
     o->entries = mem_zalloc(max * sizeof(*o->entries));
     bool more = err == 0;
@@ -607,12 +345,6 @@ int local_list(struct be_op *op)
         walk_free(w);
         return err;
     }
-    mutex_lock(&l->lock);
-    w->id = ++l->next_id;
-    mutex_unlock(&l->lock);
-    free(w->last);
-    w->last = mem_strdup(o->entries[max - 1].key);
-    o->next_cursor = mem_printf("%llx:%s", (unsigned long long)w->id, w->last);
-    suspend(l, w);
+    o->next_cursor = walk_suspend(&l->walks, w, o->entries[max - 1].key);
     return 0;
 }

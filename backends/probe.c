@@ -28,6 +28,7 @@ static void probe_judge(const struct errinfo *e, struct be_probed *ret)
         {"AccessDenied", "credentials", "check what accessKeyId may do with this bucket"},
         {"AuthorizationHeaderMalformed", "region", "check region"},
         {"PermanentRedirect", "region", "check region and endPoint"},
+        {"IncorrectRegion", "region", "check region"},
         {"RequestTimeTooSkewed", "clock", "check this machine's clock"},
         {"RequestExpired", "clock", "check this machine's clock"},
     };

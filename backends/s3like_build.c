@@ -25,33 +25,6 @@ static void set_vendor(const struct s3like *s, struct kvlist *headers, const cha
     kv_set(headers, vendor_name(s, name, full), value);
 }
 
-/* One user metadatum as a header. *bytes counts as the provider does: name without prefix, and
- * value as sent. */
-static int add_user_meta(const struct s3like *s, const struct kv *m, struct kvlist *headers,
-                         size_t *bytes, struct errinfo *reterr)
-{
-    const char *name = m->name + strlen("meta-");
-    CLEANUP(buf_fini) struct buf header = BUF_INIT;
-    CLEANUP(buf_fini) struct buf value = BUF_INIT;
-    if (!dialect_header_name_ok(name)) {
-        return err_set(reterr, ERR_INVALID, -EINVAL, "metadata name '%.60s' cannot be a header's",
-                       name);
-    }
-    int err = buf_addf(&header, "%smeta-", s->vendor);
-    if (err == 0) {
-        err = s->meta_names_plain ? dialect_meta_name_encode(name, &header) : buf_adds(&header, name);
-    }
-    if (err == 0) {
-        err = dialect_meta_encode(m->value, &value);
-    }
-    if (err < 0) {
-        return err_set(reterr, ERR_LOCAL, err, "metadata: no memory");
-    }
-    *bytes += header.len - strlen(s->vendor) - strlen("meta-") + value.len;
-    kv_set(headers, buf_str(&header), buf_str(&value));
-    return 0;
-}
-
 /* The headers of a new object: its metadata, and class and encryption from it or else from the
  * configuration. */
 static int add_meta(const struct s3like *s, const struct kvlist *meta, struct kvlist *headers,
@@ -66,7 +39,10 @@ static int add_meta(const struct s3like *s, const struct kvlist *meta, struct kv
             return err_set(reterr, ERR_INVALID, -EINVAL, "%.60s: has control characters", m->name);
         }
         if (strncasecmp(m->name, "meta-", 5) == 0) {
-            int err = add_user_meta(s, m, headers, &bytes, reterr);
+            char prefix[128];
+            int err = dialect_add_user_meta(vendor_name(s, "meta-", prefix), m->name + 5,
+                                            s->meta_names_plain ? dialect_meta_name_encode : NULL,
+                                            m->value, headers, &bytes, reterr);
             if (err < 0) {
                 return err;
             }

@@ -751,3 +751,23 @@ int sign_bce(const struct sign_req *req, const struct sign_key *key, const char 
     return buf_addf(&out->authorization, "%s/%s/%s", buf_str(&out->to_sign),
                     buf_str(&out->header_list), out->signature);
 }
+
+int sign_upyun(const char *method, const char *target, const char *date, const char *content_md5,
+               const struct sign_key *key, struct sign_out *out)
+{
+    sign_out_fini(out);
+    int err = buf_addf(&out->to_sign, "%s&%s&%s%s%s", method, target, date,
+                       content_md5[0] != '\0' ? "&" : "", content_md5);
+    if (err < 0) {
+        return err;
+    }
+    uint8_t md5[DIGEST_MD5_LEN], mac[DIGEST_SHA1_LEN];
+    char sign_key[2 * DIGEST_MD5_LEN + 1];
+    digest_md5(key->secret, key->secret_len, md5);
+    hex_encode(md5, sizeof(md5), sign_key); /* its text, not its bytes, is the key */
+    hmac_sha1(sign_key, 2 * DIGEST_MD5_LEN, out->to_sign.data, out->to_sign.len, mac);
+    wipe(sign_key, sizeof(sign_key));
+    wipe(md5, sizeof(md5));
+    base64_encode(mac, sizeof(mac), out->signature);
+    return buf_addf(&out->authorization, "UPYUN %s:%s", key->id, out->signature);
+}

@@ -97,6 +97,21 @@ int sign_bce(const struct sign_req *req, const struct sign_key *key, const char 
 int sign_jwt(const char *header, const char *claims, const char *pem, size_t pem_len,
              struct buf *ret);
 
+/* Upyun: the method, the path and query as they are sent, the date as it is sent, and the Content-MD5 if one is sent (else
+ * ""). The key's secret is the operator's password; its MD5 signs. */
+int sign_upyun(const char *method, const char *target, const char *date, const char *content_md5,
+               const struct sign_key *key, struct sign_out *out);
+
+/* Qiniu. target is the request line's: path and query as they are sent. The token of a request is what Authorization says;
+ * host and content-type are among the headers. */
+int sign_qiniu(const char *method, const char *target, const struct kvlist *headers,
+               const void *body, size_t len, const struct sign_key *key, struct sign_out *out);
+/* The token of an upload policy, and the one that ends a download URL (which has its ?e=DEADLINE already): bare, without
+ * "UpToken " and "&token=". */
+int sign_qiniu_upload(const char *policy, size_t len, const struct sign_key *key,
+                      struct sign_out *out);
+int sign_qiniu_url(const char *url, const struct sign_key *key, struct sign_out *out);
+
 /* "20231114T221320Z", "2023-11-14T22:13:20Z" and "Tue, 14 Nov 2023 22:13:20 GMT" of a Unix time. */
 #define SIGN_DATE_SIZE 40
 void sign_date_iso(int64_t unix_s, char ret[SIGN_DATE_SIZE]);

@@ -190,6 +190,10 @@ static void look_at_uploads(struct cdoctor *d, struct be *be, const char *name, 
     CLEANUP(mem_freep) char *what = mem_printf("uploads of [%s]", name);
     struct cstrays s;
     struct errinfo err = {0};
+    if (be->caps & BE_CAP_MP_UNLISTED) {
+        cdoctor_say(d, CDOCTOR_OK, what, "", "cannot be listed there; the provider drops those that nobody ends");
+        return;
+    }
     int r = strays_of(d, be, server_ns, &s, &err);
     if (r < 0) {
         char line[512];

@@ -117,6 +117,7 @@ struct cfile {
     bool streaming;         /* parts go out while it is written (larger than the spool) */
     struct ckey *carrier;   /* renamed meanwhile: the slot of the name its upload began under. NULL: at */
     int64_t dirty_ns, sealed_ns; /* monotonic */
+    int64_t moved_ns;       /* when a part of it last arrived; monotonic */
     int64_t sealed_wall_ns;
 
     struct digest_md5 md5;  /* of [0, hash_pos), while written in order */

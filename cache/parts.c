@@ -254,7 +254,8 @@ static void stream_cut(struct xfer *x)
                                         c->opt.memory / 4);
         if (len == 0) {
             struct errinfo e = {0};
-            err_set(&e, ERR_INVALID, -EFBIG, "the file has more parts than the provider takes: raise memory=");
+            err_set(&e, ERR_INVALID, -EFBIG, "the file has more parts than the provider takes: raise %s",
+                    x->id->limits.part_unit > 0 ? "bigFileUploadPartSize" : "memory=");
             xfer_fail(x, &e);
             return;
         }
@@ -343,7 +344,7 @@ static void part_end(struct part_job *j, const struct errinfo *err)
     } else {
         j->state = PART_DONE;
         x->done_parts++;
-        c->last_progress_ns = time_mono_ns();
+        x->f->moved_ns = c->last_progress_ns = time_mono_ns();
     }
     parts_pump_locked(x);
     xfer_drop(x);
@@ -748,6 +749,7 @@ static void begin_send(struct xfer *x)
     x->mp.op.owner = x;
     x->mp.op.done = begun;
     x->mp.meta = &x->meta;
+    x->mp.part_size = x->plan.part_size;
     KILL_POINT("upload: before begin");
     be_mp_begin(x->id->be, &x->mp);
 }

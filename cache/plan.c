@@ -30,12 +30,19 @@ void plan_fini(struct plan *p)
 /* The largest part that may be gathered in memory. */
 static uint64_t gather_max(const struct be_limits *l, uint64_t max_buffer)
 {
-    return MIN(plan_limit(l->max_part), max_buffer);
+    uint64_t max = MIN(plan_limit(l->max_part), max_buffer);
+    return l->part_unit > 0 ? max - max % l->part_unit : max;
+}
+
+/* In whole units where parts have one; one of them at least. */
+static uint64_t whole_units(uint64_t size, const struct be_limits *l)
+{
+    return l->part_unit > 0 ? MAX(size / l->part_unit, (uint64_t)1) * l->part_unit : size;
 }
 
 static uint64_t first_part_size(uint64_t wanted, const struct be_limits *l, uint64_t cap)
 {
-    return MIN(MAX(MAX(wanted, l->min_part), (uint64_t)1), cap);
+    return whole_units(MIN(MAX(MAX(wanted, l->min_part), (uint64_t)1), cap), l);
 }
 
 uint64_t plan_part_size(uint64_t size, uint64_t wanted, const struct be_limits *l,
@@ -64,6 +71,9 @@ uint64_t plan_stream_part(unsigned number, uint64_t first, const struct be_limit
     uint64_t cap = gather_max(l, max_buffer);
     unsigned step = MAX(l->max_parts / 10, 1u);
     uint64_t part = first_part_size(first, l, cap);
+    if (l->part_unit > 0) {
+        return l->max_parts > 0 && number > l->max_parts ? 0 : part; /* all are of one size */
+    }
     for (unsigned doublings = l->max_parts > 0 ? (number - 1) / step : 0; doublings > 0;
          doublings--) {
         if (part > cap / 2) {

@@ -192,12 +192,14 @@ static void deadlines(struct cache *c, int64_t now)
     for (struct ckey *k = c->dirty_head; k != NULL; k = next) {
         next = k->dirty_next;
         struct creq **pp = &k->fsync_waiters;
+        /* Slow is not stuck: the close of a large file waits for all that its cache could not hold. */
+        int64_t moved_until = k->file != NULL ? k->file->moved_ns + (int64_t)c->opt.wait_timeout_ms * 1000000LL : 0;
         while (*pp != NULL) {
             struct creq *r = *pp;
             if (k->ident->paused_until > now && k->x == NULL) {
                 *pp = r->next; /* the remote refuses us, and says why */
                 creq_end_locked(c, r, err_to_errno(&k->ident->pause_err));
-            } else if (r->deadline_ns <= now) {
+            } else if (MAX(r->deadline_ns, moved_until) <= now) {
                 *pp = r->next;
                 creq_end_locked(c, r, -EIO);
             } else {

@@ -375,7 +375,7 @@ int conf_resolve(struct conf *c, const char *spec, const struct kvlist *options,
             }
         }
         return err_set(reterr, ERR_INVALID, -EINVAL,
-                       "%.80s: unknown scheme; use file://, s3:// or cos://", spec);
+                       "%.80s: unknown scheme; use file:// or that of a provider, as s3:// or cos://", spec);
     }
     if (options && options->n > 0) {
         return err_set(reterr, ERR_INVALID, -EINVAL,

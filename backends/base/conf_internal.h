@@ -47,8 +47,12 @@ enum {
     P_AZURE = 64,
     P_GCS = 128,
     P_BOS = 256,
+    P_UPYUN = 512,
+    P_QINIU = 1024,
     P_HTTP = 1 << 20,
-    P_CLOUD = P_S3 | P_COS | P_OSS | P_KS3 | P_AZURE | P_GCS | P_BOS | P_MEMORY,
+    P_TOKENS = P_S3 | P_COS | P_OSS | P_KS3 | P_AZURE | P_GCS | P_BOS | P_MEMORY, /* have tokens and encryption */
+    P_CLASSES = P_TOKENS | P_QINIU,                                               /* have storage classes */
+    P_CLOUD = P_CLASSES | P_UPYUN,
     P_ALL = P_LOCAL | P_CLOUD | P_HTTP
 };
 
@@ -79,6 +83,8 @@ enum key {
     KEY_HTTPS,
     KEY_PATH_STYLE,
     KEY_CONNECT_TO,
+    KEY_DOMAIN,
+    KEY_DOMAIN_PRIVATE,
     KEY_PROXY_HOST,
     KEY_PROXY_PORT,
     KEY_STORAGE_CLASS,

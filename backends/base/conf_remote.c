@@ -71,6 +71,18 @@ const struct provider conf_providers[] = {
              {"BCE_SECRET_ACCESS_KEY", "BAIDUCLOUD_SECRET_KEY"},
              {"BCE_SESSION_TOKEN", "BAIDUCLOUD_SECURITY_TOKEN"}},
      .region = "bj"},
+    {.name = "upyun",
+     .bit = P_UPYUN,
+     .cloud = true,
+     .placed = true,
+     .scheme = "upyun",
+     .env = {{"UPYUN_OPERATOR"}, {"UPYUN_PASSWORD"}}},
+    {.name = "qiniu",
+     .bit = P_QINIU,
+     .cloud = true,
+     .scheme = "qiniu",
+     .env = {{"QINIU_ACCESS_KEY"}, {"QINIU_SECRET_KEY"}},
+     .region = "z0"},
     {.name = "http", .bit = P_HTTP},
     {.name = "memory", .bit = P_MEMORY, .scheme = "memory", .signatures = {"v4", "v2"}},
 };
@@ -91,7 +103,7 @@ static const struct keydef {
 } keys[N_KEYS] = {
     [KEY_PROVIDER] = {"provider", {NULL}, K_STR, P_ALL, AT(provider), 0, 0},
     [KEY_BUCKET] = {"bucket", {"bucketName"}, K_STR, P_CLOUD, AT(bucket), 0, 0},
-    [KEY_REGION] = {"region", {NULL}, K_STR, P_CLOUD & ~P_AZURE, AT(region), 0, 0},
+    [KEY_REGION] = {"region", {NULL}, K_STR, P_CLASSES & ~P_AZURE, AT(region), 0, 0},
     [KEY_PREFIX] = {"prefix", {NULL}, K_STR, P_ALL, AT(prefix), 0, 0},
     [KEY_ENDPOINT] = {"endPoint", {NULL}, K_STR, P_CLOUD, AT(endpoint), 0, 0},
     [KEY_PATH] = {"path", {NULL}, K_STR, P_LOCAL, AT(path), 0, 0},
@@ -100,14 +112,16 @@ static const struct keydef {
     [KEY_SECRET] =
         {"accessKeySecret", {"secretKey"}, K_SECRET, P_CLOUD | P_HTTP, AT(access_key_secret), 0, 0},
     [KEY_TOKEN] =
-        {"securityToken", {"token", "sasToken"}, K_SECRET, P_CLOUD, AT(security_token), 0, 0},
+        {"securityToken", {"token", "sasToken"}, K_SECRET, P_TOKENS, AT(security_token), 0, 0},
     [KEY_HTTPS] = {"https", {NULL}, K_BOOL, P_CLOUD, AT(https), 0, 0},
-    [KEY_PATH_STYLE] = {"pathStyle", {NULL}, K_BOOL, P_CLOUD, AT(path_style), 0, 0},
+    [KEY_PATH_STYLE] = {"pathStyle", {NULL}, K_BOOL, P_TOKENS, AT(path_style), 0, 0},
     [KEY_CONNECT_TO] = {"connectTo", {NULL}, K_STR, P_CLOUD | P_HTTP, AT(connect_to), 0, 0},
+    [KEY_DOMAIN] = {"domain", {NULL}, K_TEXT, P_QINIU, AT(defaults), 0, 0},
+    [KEY_DOMAIN_PRIVATE] = {"domainPrivate", {NULL}, K_OPTION, P_QINIU, AT(defaults), 0, 0},
     [KEY_PROXY_HOST] = {"proxyHost", {NULL}, K_STR, P_CLOUD | P_HTTP, AT(proxy_host), 0, 0},
     [KEY_PROXY_PORT] = {"proxyPort", {NULL}, K_UINT, P_CLOUD | P_HTTP, AT(proxy_port), 1, 65535},
-    [KEY_STORAGE_CLASS] = {"storageClass", {NULL}, K_STR, P_CLOUD, AT(storage_class), 0, 0},
-    [KEY_ENCRYPTION] = {"encryptionType", {NULL}, K_STR, P_CLOUD, AT(encryption), 0, 0},
+    [KEY_STORAGE_CLASS] = {"storageClass", {NULL}, K_STR, P_CLASSES, AT(storage_class), 0, 0},
+    [KEY_ENCRYPTION] = {"encryptionType", {NULL}, K_STR, P_TOKENS, AT(encryption), 0, 0},
     [KEY_SMALL_THRESHOLD] =
         {"smallFileThreshold", {NULL}, K_SIZE, P_ALL, AT(small_file_threshold), 1, 5 * GIB},
     [KEY_SMALL_SLOTS] = {"smallFileExecutorNum", {NULL}, K_UINT, P_ALL, AT(small_slots), 1, 1024},
@@ -562,6 +576,21 @@ static void check_endpoint(struct loader *l, const struct raw *raw, struct conf_
     }
 }
 
+/* Where a store reads through another host than it writes to. */
+static void check_domain(struct loader *l, const struct raw *raw, const struct conf_remote *r)
+{
+    const char *domain = value_of(raw, KEY_DOMAIN), *host = domain;
+    bool port;
+    host += strncasecmp(host, "http://", 7) == 0    ? 7
+            : strncasecmp(host, "https://", 8) == 0 ? 8
+                                                    : 0;
+    if (domain[0] == '\0' && r->endpoint[0] == '\0') {
+        FAULT(KEY_DOMAIN, "missing; add domain = HOST, one that is bound to the bucket: reads go there");
+    } else if (domain[0] != '\0' && !is_host(host, strlen(host), &port)) {
+        FAULT(KEY_DOMAIN, "neither a host nor http://host; correct it");
+    }
+}
+
 static void check_prefix(struct loader *l, const struct raw *raw, struct conf_remote *r)
 {
     size_t len = strlen(r->prefix);
@@ -763,7 +792,7 @@ static const struct provider *find_provider(const char *name)
 }
 
 /* memory is for tests: works, but is not offered. */
-#define KNOWN_PROVIDERS "local, s3, cos, oss, ks3, azure, gcs, bos, http"
+#define KNOWN_PROVIDERS "local, s3, cos, oss, ks3, azure, gcs, bos, upyun, qiniu, http"
 
 static void check_signature(struct loader *l, const struct raw *raw, const struct provider *p,
                             struct conf_remote *r)
@@ -812,6 +841,9 @@ static void check_remote(struct loader *l, const struct raw *raw, const struct p
         find_credentials(l, raw, p, r);
     }
     bool port = false;
+    if (p->bit == P_QINIU) {
+        check_domain(l, raw, r);
+    }
     if (r->connect_to[0] != '\0' &&
         (!is_host(r->connect_to, strlen(r->connect_to), &port) || !port)) {
         FAULT(KEY_CONNECT_TO, "\"%.80s\" is not host:port; correct it", r->connect_to);

@@ -35,8 +35,17 @@ static inline void mem_closep(int *fd)
 #define ADD_OVERFLOWS(a, b, ret) __builtin_add_overflow((a), (b), (ret))
 #define MUL_OVERFLOWS(a, b, ret) __builtin_mul_overflow((a), (b), (ret))
 
-#define MIN(a, b) ((a) < (b) ? (a) : (b))
-#define MAX(a, b) ((a) > (b) ? (a) : (b))
+/* Each argument is evaluated once: a clock read twice gave an engine a negative wait, which was for ever. */
+#define MIN(a, b) MEM_PICK_(a, b, <, MEM_NAME_(a_, __COUNTER__), MEM_NAME_(b_, __COUNTER__))
+#define MAX(a, b) MEM_PICK_(a, b, >, MEM_NAME_(a_, __COUNTER__), MEM_NAME_(b_, __COUNTER__))
+#define MEM_PICK_(a, b, op, x, y) MEM_PICK2_(a, b, op, x, y)
+#define MEM_PICK2_(a, b, op, x, y)                                                                 \
+    __extension__({                                                                                \
+        __typeof__(1 ? (a) : (b)) x = (a), y = (b);                                                \
+        x op y ? x : y;                                                                            \
+    })
+#define MEM_NAME_(name, n) MEM_NAME2_(name, n)
+#define MEM_NAME2_(name, n) name##n
 #define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
 /* Through an integer, so that it also works on pointers to const; type then says const itself. */
 #define CONTAINER_OF(p, type, member) ((type *)((uintptr_t)(p) - offsetof(type, member)))

@@ -4,7 +4,7 @@
 # round trip of both in ms, 0 or $RTT.
 
 MOUNTS=(objmig rclone-writes rclone-full s3fs s3fs-cache)
-COPIERS=(rclone-copy aws-cp curl-16)
+COPIERS=(rclone-copy aws-cp curl-16 nullfs)
 declare -a DAEMONS=()
 
 is_mount() { [[ " ${MOUNTS[*]} " == *" $1 "* ]]; }
@@ -94,6 +94,15 @@ daemon_use() {
         v=$(awk '/^VmHWM/ { print $2 }' "/proc/$pid/status" 2>/dev/null) && rss=$((rss + v))
     done
     echo "$cpu $rss"
+}
+
+# null_mount DIR: no peer, a limit. tree/ is there without its bytes.
+null_mount() {
+    mkdir -p "$1"
+    "$OBJMIG_BUILD/tests/bench/nullfs" "$1" "$DIRS" "$PER_DIR" >>"$T/peer.out" 2>&1 &
+    DAEMONS+=($!)
+    disown
+    within 20 mountpoint -q "$1" && mkdir "$1/b"
 }
 
 # Objects of SIDE as the copiers name them.

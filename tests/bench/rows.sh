@@ -53,6 +53,11 @@ row_copy() {
         timed "$FILES" "${UNTIL[@]}" -- cp -r "$T/a/tree" "$T/b/"
     elif [ "$peer" = rclone-copy ]; then
         timed "$FILES" "${UNTIL[@]}" -- $(rclone_copy "$(rclone_at a tree)" "$(rclone_at b tree)")
+    elif [ "$peer" = nullfs ] && [ "$DELAY" = 0 ]; then
+        null_mount "$T/a" || return 1
+        timed "$FILES" -- cp -r "$T/a/tree" "$T/a/b/"
+        [ "$(find "$T/a/b" -type f -size 16384c | wc -l)" = "$FILES" ] || wrong "it did not copy"
+        return 0 # nothing has arrived anywhere
     else
         return 2
     fi

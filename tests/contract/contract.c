@@ -165,6 +165,21 @@ void expect_absent(struct target *t, const char *key)
     assert_int_equal(s.meta.n, 0);
 }
 
+bool takes(const struct target *t, const char *key, size_t len, const char *const *others, size_t n)
+{
+    if (be_key_check(t->be, key, NULL) < 0) {
+        return false;
+    }
+    size_t key_len = strlen(key);
+    bool is_dir = key[key_len - 1] == '/';
+    for (size_t i = 0; i < n && has_cap(t, BE_CAP_BARE_DIRS); i++) {
+        if (!is_dir && strncmp(others[i], key, key_len) == 0 && others[i][key_len] == '/') {
+            return false;
+        }
+    }
+    return !has_cap(t, BE_CAP_BARE_DIRS) || !is_dir || len == 0;
+}
+
 void drop(struct target *t, const char *key)
 {
     struct be_remove r = {.op = {.key = key}};
@@ -212,8 +227,8 @@ void list_all(struct target *t, const char *prefix, char delimiter, const char *
         assert_true(max == 0 || l.n_entries <= max);
         for (size_t i = 0; i < l.n_entries; i++) {
             const struct be_entry *e = &l.entries[i];
-            bool folder = t->is_local && !e->is_prefix && e->key[strlen(e->key) - 1] == '/' &&
-                          !was_written(e->key);
+            bool folder = has_cap(t, BE_CAP_REAL_DIRS) && !e->is_prefix &&
+                          e->key[strlen(e->key) - 1] == '/' && !was_written(e->key);
             if (!folder) {
                 if (ret->n > 0) { /* rising across pages too */
                     assert_true(strcmp(ret->keys[ret->n - 1], e->key) < 0);
@@ -262,7 +277,7 @@ static void remove_all(struct target *t, const char *prefix)
         drop(t, l.keys[i - 1]);
     }
     listing_fini(&l);
-    if (t->is_local) {
+    if (has_cap(t, BE_CAP_REAL_DIRS)) {
         struct be_list all = {.prefix = prefix};
         (void)BE_SYNC(t->be, be_list, &all);
         for (size_t i = all.n_entries; i > 0; i--) {

@@ -23,7 +23,7 @@ struct target {
     struct be *be;
     bool wrapped;             /* under fault.c */
     bool is_read_only; /* what it holds was put there by others: readonly.c, and nothing else */
-    bool is_memory, is_local; /* what must hold without exception, and where folders are real */
+    bool is_memory, is_local; /* what must hold without exception */
     char run[64];
     unsigned n_tests;
     struct target *next;
@@ -49,6 +49,11 @@ void skip_because(const struct target *t, const char *why);
 void require_cap(const struct target *t, uint32_t cap, const char *what);
 void require_no_cap(const struct target *t, uint32_t cap, const char *why);
 
+/* Whether the store says that it takes an object of that key and length beside those others: by
+ * be_key_check, and by what BE_CAP_BARE_DIRS means. */
+bool takes(const struct target *t, const char *key, size_t len, const char *const *others,
+           size_t n);
+
 /* run + text, freed when the program ends. */
 const char *key_of(struct target *t, const char *text);
 
@@ -65,7 +70,7 @@ void get_stat(struct target *t, const char *key, struct be_object *ret, struct k
 void drop(struct target *t, const char *key);
 void expect_failure(const struct be_op *op, enum err_class cls);
 
-/* All keys below a prefix, page by page. Folders that stand for nothing written (local) are left
+/* All keys below a prefix, page by page. Real directories that stand for nothing written are left
  * out. */
 struct listing {
     char **keys;

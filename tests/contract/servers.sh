@@ -1,9 +1,10 @@
 #!/bin/bash
 # The contract suite against servers: Ceph RGW for s3, in both signature versions and list types; the servers of COS, OSS and KS3 (both
-# signatures each; path style too), of GCS (both kinds of credentials) and BOS; Azurite with SharedKey and with a SAS; s3fast as a
-# compatible server (with and without conditions, both list types) and as AWS itself (virtual host, its own quirks); nginx, with and
-# without ranges and what else web servers do, for http.
-# timeout: 500
+# signatures each; path style too), of GCS (both kinds of credentials), BOS, Upyun and Qiniu (by its hosts with a private domain, and as
+# a private cloud's one host with a public one); Azurite with SharedKey and with a SAS; s3fast as a compatible server (with and without
+# conditions, both list types) and as AWS itself (virtual host, its own quirks); nginx, with and without ranges and what else web
+# servers do, for http.
+# timeout: 600
 . "$(dirname "$0")/../lib/lib.sh"
 
 need_rgw
@@ -22,6 +23,8 @@ conf_ks3 ks3-path "endPoint=$KS3_ENDPOINT"
 start_azure
 conf_azure azure
 conf_azure azure-sas accessKeySecret= "sasToken=$AZURE_SAS"
+start_upyun --page 3 --parts-page 2
+conf_upyun upyun
 start_s3fast --bucket one --bucket two --bucket three
 conf_s3fast s3fast one conditionalWrites=on
 conf_s3fast s3fast-v1 two listVersion=1
@@ -33,6 +36,9 @@ start_bos --bucket one --bucket two --cred testAccessKeyId:testSecretKeyForTests
 conf_bos bos conditionalWrites=on
 conf_bos bos-token bucket=two pathStyle=on accessKeyId=temporaryId accessKeySecret=temporarySecret 'securityToken=the/token+1=='
 conf_s3fast s3fast-aws three endPoint=s3.us-east-1.amazonaws.com "connectTo=127.0.0.1:$S3FAST_PORT" pathStyle=off
+start_qiniu
+conf_qiniu qiniu
+conf_qiniu qiniu-one "endPoint=$QINIU_ONE_HOST" "domain=$QINIU_OPEN_DOMAIN" domainPrivate=off
 
 # Lists of URLs can only be read: what they show is made here.
 python3 "$TESTS_DIR/lib/web_tree.py" "$T/seed" || die "no tree"

@@ -90,7 +90,9 @@ static void out_of_order(void **state)
     struct be_part_id ids[3];
     send_part(t, key, id, 2, data + part, part, &ids[1]);
     send_part(t, key, id, 3, data + 2 * part, 77, &ids[2]);
-    send_part(t, key, id, 1, "to be replaced", 14, &ids[0]);
+    if (t->be->limits.part_unit == 0) { /* else what is sent stays */
+        send_part(t, key, id, 1, "to be replaced", 14, &ids[0]);
+    }
     send_part(t, key, id, 1, data, part, &ids[0]);
 
     struct be_parts p = {.op = {.key = key}, .upload_id = id};
@@ -261,6 +263,14 @@ static void unfinished_uploads(void **state)
     require_no_cap(t, BE_CAP_MP_NO_ABORT, "has uploads that are nothing but their parts");
     const char *a = key_of(t, "up/a"), *ab = key_of(t, "up/ab"), *below = key_of(t, "up/a/b");
     assert_int_equal(count_uploads(t, a, NULL, NULL), 0);
+    if (has_cap(t, BE_CAP_MP_UNLISTED)) {
+        char *unseen = begin(t, a, NULL);
+        assert_int_equal(count_uploads(t, a, NULL, NULL), 0);
+        assert_int_equal(count_uploads(t, NULL, key_of(t, "up/"), NULL), 0);
+        abort_upload(t, a, unseen);
+        free(unseen); /* a skipped test cleans nothing up */
+        skip_because(t, "cannot list unfinished uploads");
+    }
     CLEANUP(mem_freep) char *id1 = begin(t, a, NULL);
     CLEANUP(mem_freep) char *id2 = begin(t, a, NULL);
     CLEANUP(mem_freep) char *id3 = begin(t, ab, NULL);

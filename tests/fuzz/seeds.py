@@ -139,7 +139,26 @@ def answers():
     for name, kind, body in bos:
         yield f'bos-{name}', f'7{kind}00\nx-bce-content-crc32c: 7\n\n{body}'
     yield 'bos-archived', '7a50\nx-bce-storage-class: ARCHIVE\n\n{"code":"InvalidObjectState","message":"m"}'
+    upyun = f'ETag: "{MD5}"\nContent-Md5: {MD5}\nx-upyun-file-type: file\nx-upyun-file-size: 5\nx-upyun-file-date: 1700000000\nx-upyun-meta-objmig-expires: x\nx-upyun-meta-a: b\n\n'
+    yield 'upyun-stat', '8a00\n' + upyun
+    yield 'upyun-list', '8e00\n\n{"files":[{"type":"folder","name":"d"},{"type":"x","name":"f","length":5,"last_modified":1700000000,"etag":"e"}],"iter":"i"}'
+    yield 'upyun-begin', '8h20\nX-Upyun-Multi-Uuid: u\n\n'
+    yield 'upyun-parts', '8l00\n\n{"parts":[{"etag":"a","size":5,"id":0}]}'
+    yield 'upyun-uploads', '8m00\n\n{"files":[{"key":"/k","uuid":"u","completed":false,"created_at":1700000000}]}'
+    yield 'upyun-error', '8d40\n\n{"code":40300005,"msg":"directory not empty","id":"r"}'
     yield 'skew', '2a50\nDate: Tue, 14 Nov 2023 22:33:20 GMT\n\n'
+    stat = ('{"fsize":5,"hash":"Fto5o-5ea0sNMlW_75VgGJCv2AcJ","mimeType":"text/plain","putTime":17000000000000007,"type":2,'
+            '"x-qn-meta":{"a":"utf8-base64,5Lit","!Expires":"x\\ny","esc-x_2ey":"1"}}')
+    yield 'stat-qiniu', '9a00\n\n' + stat
+    yield 'read-qiniu', '9b08\nETag: "Fto5o-5ea0sNMlW_75VgGJCv2AcJ"\nX-Qn-Meta-Esc-X_2ey: 1\nCache-Control: no-store\n\n'
+    yield 'write-qiniu', '9c00\n\n{"hash":"Fto5o-5ea0sNMlW_75VgGJCv2AcJ","key":"k"}'
+    yield 'list-qiniu', '9e00\n\n{"marker":"M","items":[{"key":"b","hash":"h","fsize":1,"putTime":1},{"key":"a\\u0000","hash":"h","fsize":1}],"commonPrefixes":["a/"]}'
+    yield 'copy-qiniu', '9f00\n\n' + stat
+    yield 'many-qiniu', '9g00\n\n[{"code":200},{"code":612,"data":{"error":"x\\ny"}},{"code":573}]'
+    yield 'begin-qiniu', '9h00\n\n{"uploadId":"u","expireAt":1}'
+    yield 'part-qiniu', '9i00\n\n{"etag":"Fto5o-5ea0sNMlW_75VgGJCv2AcJ","md5":"0cc175b9c0f1b6a831c399e269772661"}'
+    yield 'parts-qiniu', '9l00\n\n{"uploadId":"u","partNumberMarker":1,"parts":[{"size":5,"etag":"e","partNumber":1}]}'
+    yield 'refused-qiniu', '9a50\nX-Reqid: r\n\n{"error":"expired\\ttoken"}'
 
 
 def names():
@@ -160,6 +179,7 @@ def confs():
                      'accessKeySecret = only this\nsmallFileThreshold = 9E\nendPoint = user:pass@host\n')
     yield 'aws', ('[default]\naws_access_key_id = I\naws_secret_access_key = S\n[s]\nprovider = s3\nbucket = b\nendPoint = http://127.0.0.1:7480/\nhttps = off\nconnectTo = [::1]:80\n'
                   'proxyHost = p\nproxyPort = 3128\n')
+    yield 'qiniu', '[q]\nprovider = qiniu\nbucket = b\nregion = z0\ndomain = http://d.example\ndomainPrivate = off\naccessKeyId = I\naccessKeySecret = S\n'
     yield 'bom', '\ufeff[n]\r\nprovider = memory\r\nprefix = a/b\r\n'
 
 

@@ -209,13 +209,15 @@ trap 'exit 130' INT TERM HUP
 
 # ---- servers
 
-# start_cos, start_oss, start_ks3, start_gcs, start_bos [option …]: a server of this test's own (0.3 s). Sets COS_PORT COS_BUCKET
-# COS_LOG and the rest, OSS_… and so on.
+# start_cos, start_oss, start_ks3, start_gcs, start_bos, start_upyun, start_qiniu [option …]: a server of this test's own (0.3 s).
+# Sets COS_PORT COS_BUCKET COS_LOG and the rest, OSS_… and so on.
 start_cos() { _start_store cos "$@"; }
 start_oss() { _start_store oss "$@"; }
 start_ks3() { _start_store ks3 "$@"; }
 start_gcs() { _start_store gcs "$@"; }
 start_bos() { _start_store bos "$@"; }
+start_upyun() { _start_store upyun "$@"; }
+start_qiniu() { _start_store qiniu "$@"; }
 stop_cos() { "$SERVERS_DIR/service" cos stop "$T/cos"; }
 _start_store() {
     local name=$1 text
@@ -273,17 +275,21 @@ start_proxy() {
     eval "$text"
 }
 
-# cos_ctl METHOD WHAT [body or @file], proxy_ctl likewise: see the servers' heads for what there is.
+# cos_ctl METHOD WHAT [body or @file], proxy_ctl, upyun_ctl, qiniu_ctl likewise: see the servers' heads for what there is.
 cos_ctl() { _ctl "$COS_CONTROL" "$@"; }
 proxy_ctl() { _ctl "$PROXY_CONTROL" "$@"; }
+upyun_ctl() { store_ctl UPYUN "$@"; }
+qiniu_ctl() { store_ctl QINIU "$@"; }
 _ctl() {
     local port=$1 method=$2 what=$3
     shift 3
     curl -sSg --fail-with-body --noproxy '*' -X "$method" -H 'Content-Type:' ${1+--data-binary "$1"} "http://127.0.0.1:$port/_ctl/$what"
 }
 
-# cos_fault JSON, proxy_fault JSON: one rule, e.g. '{"op":"UploadPart","action":"status","status":503,"count":3}'
+# cos_fault, upyun_fault, proxy_fault JSON: one rule, e.g. '{"op":"UploadPart","action":"status","status":503,"count":3}'
 cos_fault() { cos_ctl POST fault "$1" >/dev/null || die "bad fault: $1"; }
+upyun_fault() { store_fault UPYUN "$1"; }
+qiniu_fault() { store_fault QINIU "$1"; }
 proxy_fault() { proxy_ctl POST fault "$1" >/dev/null || die "bad fault: $1"; }
 
 urlencode() {
@@ -298,8 +304,8 @@ urlencode() {
     printf '%s' "$out"
 }
 
-# Behind the mount's back, in the bucket of the server COS, OSS, KS3, GCS or BOS: store_put SERVER KEY FILE; store_cat SERVER KEY;
-# store_rm SERVER KEY; store_stat SERVER KEY FIELD (md5, size, etag, meta.mtime, headers.content-type …); store_has SERVER KEY;
+# Behind the mount's back, in the bucket of the server COS, OSS, KS3, GCS, BOS or UPYUN: store_put SERVER KEY FILE; store_cat SERVER
+# KEY; store_rm SERVER KEY; store_stat SERVER KEY FIELD (md5, size, etag, meta.mtime, headers.content-type …); store_has SERVER KEY;
 # store_keys SERVER [PREFIX]
 store_ctl() {
     local port=$1_CONTROL
@@ -327,6 +333,16 @@ cos_rm() { store_rm COS "$@"; }
 cos_stat() { store_stat COS "$@"; }
 cos_has() { store_has COS "$@"; }
 cos_keys() { store_keys COS "$@"; }
+
+# The same in $UPYUN_BUCKET.
+upyun_put() { store_put UPYUN "$@"; }
+upyun_cat() { store_cat UPYUN "$@"; }
+upyun_stat() { store_stat UPYUN "$@"; }
+
+# The same in $QINIU_BUCKET; qiniu_put KEY FILE [QUERY].
+qiniu_put() { qiniu_ctl PUT "object/$QINIU_BUCKET/$(urlencode "$1")${3:+?$3}" "@$2" >/dev/null; }
+qiniu_stat() { store_stat QINIU "$@"; }
+qiniu_keys() { store_keys QINIU "$@"; }
 
 # s3 METHOD /BUCKET/KEY [curl option …]: one signed request to the gateway; the path is percent-encoded already.
 s3() {
@@ -361,8 +377,8 @@ write_conf() {
     } >>"$CONF"
 }
 
-# conf_cos, conf_oss, conf_ks3, conf_bos, conf_gcs, conf_gcs_account, conf_azure SECTION [key=value …]; conf_s3, conf_s3fast SECTION
-# BUCKET […]; conf_local SECTION PATH […]. A later key overrides.
+# conf_cos, conf_oss, conf_ks3, conf_bos, conf_gcs, conf_gcs_account, conf_azure, conf_qiniu, conf_upyun SECTION [key=value …]; conf_s3,
+# conf_s3fast SECTION BUCKET […]; conf_local SECTION PATH […]. A later key overrides.
 conf_cos() { _conf_store COS cos "$@"; }
 conf_oss() { _conf_store OSS oss "$@"; }
 conf_ks3() { _conf_store KS3 ks3 "$@"; }
@@ -381,6 +397,12 @@ conf_azure() {
     _conf_merged "$name" provider=azure "bucket=$AZURE_CONTAINER" "accessKeyId=$AZURE_ACCOUNT" "accessKeySecret=$AZURE_KEY" \
         "endPoint=$AZURE_ENDPOINT" https=off "$@"
 }
+conf_qiniu() {
+    local name=$1
+    shift
+    _conf_merged "$name" provider=qiniu "bucket=$QINIU_BUCKET" "region=$QINIU_REGION" "domain=$QINIU_DOMAIN" "accessKeyId=$QINIU_AK" \
+        "accessKeySecret=$QINIU_SK" https=off "connectTo=127.0.0.1:$QINIU_PORT" "$@"
+}
 conf_s3() {
     local name=$1 bucket=$2
     shift 2
@@ -392,6 +414,12 @@ conf_s3fast() {
     shift 2
     _conf_merged "$name" provider=s3 "bucket=$bucket" "region=$S3FAST_REGION" "accessKeyId=$S3FAST_ACCESS_KEY" \
         "accessKeySecret=$S3FAST_SECRET_KEY" "endPoint=$S3FAST_ENDPOINT" https=off pathStyle=on "$@"
+}
+conf_upyun() {
+    local name=$1
+    shift
+    _conf_merged "$name" provider=upyun "bucket=$UPYUN_BUCKET" "accessKeyId=$UPYUN_OPERATOR" "accessKeySecret=$UPYUN_PASSWORD" \
+        https=off "connectTo=127.0.0.1:$UPYUN_PORT" "$@"
 }
 conf_local() {
     local name=$1 path=$2

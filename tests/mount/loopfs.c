@@ -54,6 +54,7 @@ int main(int argc, char **argv)
         return 1;
     }
     int r = loop_run(se, (unsigned)strtoul(argv[2], NULL, 10));
+    fuse_session_unmount(se);
     fuse_session_destroy(se);
     return r < 0;
 }

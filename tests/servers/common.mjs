@@ -132,6 +132,41 @@ export function operation(method, bucket, key, has, copies) {
     return { GET: 'GetObject', HEAD: 'HeadObject', DELETE: 'DeleteObject' }[method] ?? 'Unknown';
 }
 
+// Text in percent-encoded UTF-8; null when it is not.
+export function percentDecode(text) {
+    if (/%(?![0-9A-Fa-f]{2})/.test(text))
+        return null;
+    const bytes = Buffer.from(text.replace(/%(..)/g, (_, hex) => String.fromCharCode(parseInt(hex, 16))), 'latin1');
+    const decoded = bytes.toString('utf8');
+    return Buffer.from(decoded, 'utf8').equals(bytes) ? decoded : null;
+}
+
+// Raw headers as a map of lower-case names to values, which are UTF-8.
+export function headerMap(raw) {
+    const headers = new Map();
+    for (let i = 0; i < raw.length; i += 2) {
+        const name = raw[i].toLowerCase();
+        const value = Buffer.from(raw[i + 1], 'latin1').toString('utf8');
+        headers.set(name, headers.has(name) ? `${headers.get(name)},${value}` : value);
+    }
+    return headers;
+}
+
+// [from, to) of "bytes=…"; null for a header which is to be ignored, undefined for what cannot be satisfied.
+export function byteRange(text, size) {
+    const m = /^bytes=(\d*)-(\d*)$/.exec(text.trim());
+    if (!m || (m[1] === '' && m[2] === ''))
+        return null;
+    if (m[1] === '') {
+        const last = Number(m[2]);
+        return last === 0 || size === 0 ? undefined : [Math.max(0, size - last), size];
+    }
+    const from = Number(m[1]), to = m[2] === '' ? size : Math.min(size, Number(m[2]) + 1);
+    if (m[2] !== '' && Number(m[2]) < from)
+        return null;
+    return from >= size ? undefined : [from, to];
+}
+
 export function readAll(stream) {
     return new Promise((resolve, reject) => {
         const parts = [];

@@ -42,8 +42,8 @@ export function send(port, method, path, headers, body = Buffer.alloc(0)) {
             } catch (err) {
                 return reject(err);
             }
-            const text = Buffer.concat(parts).toString();
-            resolve({ status: res.statusCode, headers: res.headers, text, code: /<Code>(.*)<\/Code>/.exec(text)?.[1] });
+            const bytes = Buffer.concat(parts), text = bytes.toString();
+            resolve({ status: res.statusCode, headers: res.headers, bytes, text, code: /<Code>(.*)<\/Code>/.exec(text)?.[1] });
         });
         req.on('error', reject);
         req.end(body);

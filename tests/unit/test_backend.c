@@ -231,6 +231,14 @@ static void description_is_checked(void **state)
     bad.min_part = 10;
     bad.max_part = 5;
     assert_int_equal(init_with(0, bad), -EINVAL);
+    bad = good;
+    bad.part_unit = 4;
+    bad.min_part = 10;
+    assert_int_equal(init_with(0, bad), -EINVAL);
+    bad.min_part = 8;
+    assert_int_equal(init_with(0, bad), 0);
+    assert_int_equal(init_with(BE_CAP_BARE_DIRS, good), -EINVAL);
+    assert_int_equal(init_with(BE_CAP_BARE_DIRS | BE_CAP_REAL_DIRS, good), 0);
 }
 
 /* --- what a caller does wrong --- */

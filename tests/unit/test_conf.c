@@ -50,7 +50,7 @@ static void expect_fault(const char *text, const char *want)
 }
 
 #define KEYS "accessKeyId=AKID\naccessKeySecret=hush\n"
-#define PROVIDERS "local, s3, cos, oss, ks3, azure, gcs, bos, http"
+#define PROVIDERS "local, s3, cos, oss, ks3, azure, gcs, bos, upyun, qiniu, http"
 #define GCS "[g]\nprovider=gcs\nbucket=b\n"
 #define S3 "[s]\nprovider=s3\nbucket=b\nregion=us-east-1\n"
 
@@ -79,6 +79,10 @@ static void clear_env(void)
         "AZURE_STORAGE_KEY",
         "AZURE_STORAGE_SAS_TOKEN",
         "AZURE_STORAGE_CONNECTION_STRING",
+        "UPYUN_OPERATOR",
+        "UPYUN_PASSWORD",
+        "QINIU_ACCESS_KEY",
+        "QINIU_SECRET_KEY",
         "OBJMIG_CONFIG",
     };
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
@@ -218,6 +222,11 @@ static void test_faults(void **state)
         {"[a]\n", ":1: [a] provider: missing; add provider = one of " PROVIDERS "\n"},
         {"[a]\nprovider=tape\n",
          ":2: [a] provider: \"tape\" is unknown; write one of " PROVIDERS "\n"},
+        {"[a]\nprovider=qiniu\nbucket=b\nregion=z0\n" KEYS, ":1: [a] domain: missing; add domain = HOST"},
+        {"[a]\nprovider=qiniu\nbucket=b\nregion=z0\ndomain=http://h/p\n" KEYS, ":5: [a] domain: neither a host"},
+        {"[a]\nprovider=qiniu\nbucket=b\nregion=z0\ndomain=h\nsecurityToken=t\n" KEYS,
+         ":6: [a] securityToken: means nothing with provider = qiniu"},
+        {"[a]\nprovider=cos\nbucket=b-1\nregion=r\ndomain=h\n" KEYS, ":5: [a] domain: means nothing with provider = cos"},
         {"[a]\nprovider=memory\nnonsense\n", ":3: [a] not a \"key = value\" line"},
         {"[a]\nprovider=memory\nnonsense", ":3: [a] not a \"key = value\" line"},
         {"[a]\nprovider=memory\nbuket=x\n", ":3: [a] buket: unknown key; did you mean bucket?\n"},

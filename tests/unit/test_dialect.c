@@ -26,6 +26,8 @@ static void places(void **state)
          "s3:ceph.example.com:8443/bkt"},
         {&be_dialect_s3, "bkt", "", "ceph.example.com:443", 0, 1, "ceph.example.com", "/bkt",
          "s3:ceph.example.com/bkt"},
+        {&be_dialect_s3, "bkt", "cn-east-1", "s3.cn-east-1.qiniucs.com", 0, 0,
+         "bkt.s3.cn-east-1.qiniucs.com", "", "s3:s3.cn-east-1.qiniucs.com/bkt"},
         {&be_dialect_s3, "bkt", "", "bkt.ceph.example.com", 0, 0, "bkt.ceph.example.com", "",
          "s3:ceph.example.com/bkt"},
         {&be_dialect_s3, "bkt", "", "http://127.0.0.1:9000", 1, 0, "127.0.0.1:9000", "/bkt",

@@ -61,6 +61,10 @@ static void checks_vectors(void **state)
         assert_string_equal(text, vector_text(e, "crc64_ecma_decimal"));
         (void)snprintf(text, sizeof(text), "%08x", crc32c_update(0, d.p, d.n));
         assert_string_equal(text, vector_text(e, "crc32c_hex"));
+        uint8_t qetag[DIGEST_QETAG_LEN];
+        digest_qetag(d.p, d.n, qetag);
+        base64url_encode(qetag, sizeof(qetag), text);
+        assert_string_equal(text, vector_text(e, "qetag"));
         free(d.p);
     }
     assert_true(i >= 12);

@@ -395,6 +395,33 @@ static void test_many(void **state)
     sem_destroy(&many.all);
 }
 
+/* Connections that the server closes while they are idle, and those that curl closes, make room for others under the same numbers,
+ * and so do the resolver's, which a name needs: all of them are waited for. */
+static void test_connections_come_and_go(void **state)
+{
+    enum { ROUNDS = 20, AT_ONCE = 8 };
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        struct call *calls[AT_ONCE];
+        peer_fallback(peer, &(struct peer_step){.body = "12345", .delay_ms = 2, .headers = i % 2 ? "Connection: close\r\n" : NULL});
+        for (unsigned j = 0; j < AT_ONCE; j++) {
+            calls[j] = call_new("GET", "/");
+            if ((i + j) % 2 == 0) {
+                free(calls[j]->url);
+                calls[j]->url = mem_printf("http://localhost:%d/", peer_port(peer));
+                calls[j]->r.url = calls[j]->url;
+            }
+            http_submit(engine, &calls[j]->r);
+        }
+        for (unsigned j = 0; j < AT_ONCE; j++) {
+            call_wait(calls[j]);
+            assert_ok(calls[j], 200);
+            call_free(calls[j]);
+        }
+        peer_drop_connections(peer);
+    }
+    assert_true(peer_n_connections(peer) >= ROUNDS);
+}
+
 int main(void)
 {
 #define WITH(setup_fn, test) cmocka_unit_test_setup_teardown(test, setup_fn, teardown)
@@ -412,6 +439,7 @@ int main(void)
         WITH(setup, test_cancel_race),
         WITH(setup, test_engine_stop),
         WITH(setup, test_many),
+        WITH(setup, test_connections_come_and_go),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

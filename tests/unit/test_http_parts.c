@@ -39,6 +39,7 @@ static void test_method(void **state)
     assert_true(http_method_parse("PUT", &m) && m == HTTP_PUT);
     assert_true(http_method_parse("POST", &m) && m == HTTP_POST);
     assert_true(http_method_parse("DELETE", &m) && m == HTTP_DELETE);
+    assert_true(http_method_parse("PATCH", &m) && m == HTTP_PATCH);
     assert_false(http_method_parse("get", &m));
     assert_false(http_method_parse("", &m));
     assert_false(http_method_parse("GETS", &m));

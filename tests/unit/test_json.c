@@ -87,6 +87,11 @@ static void gets_members(void **state)
     assert_false(json_get_flag(o, "no") || json_get_flag(o, "t") || json_get_flag(o, "absent"));
     assert_int_equal(json_array_size(json_get_rows(o, "l")), 2);
     assert_null(json_get_rows(o, "t"));
+    CLEANUP(json_done) json_t *l = read_text("[\"a\",\"a\\u0000b\",1]");
+    assert_string_equal(json_text(json_array_get(l, 0)), "a");
+    assert_null(json_text(json_array_get(l, 1)));
+    assert_null(json_text(json_array_get(l, 2)));
+    assert_null(json_text(json_array_get(l, 3)));
 }
 
 static void writes_texts(void **state)

@@ -30,6 +30,18 @@ static void test_alloc(void **state)
     assert_string_equal(text, "a-7");
 }
 
+/* What has an effect, a clock above all, is asked once. */
+static void test_pick_once(void **state)
+{
+    int n = 0;
+    assert_int_equal(MAX(++n, 0), 1);
+    assert_int_equal(MIN(0, n--), 0);
+    assert_int_equal(n, 0);
+    assert_int_equal(MAX(MIN(++n, 5), MIN(7, 3)), 3);
+    assert_int_equal(n, 1);
+    assert_true(MAX((uint64_t)1 << 40, 1u) == (uint64_t)1 << 40);
+}
+
 static void test_arithmetic(void **state)
 {
     size_t n;
@@ -62,7 +74,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_take),
         cmocka_unit_test(test_alloc),
-        cmocka_unit_test(test_arithmetic),
+        cmocka_unit_test(test_pick_once), cmocka_unit_test(test_arithmetic),
         cmocka_unit_test(test_magic),
     };
     return cmocka_run_group_tests_name("mem", tests, NULL, NULL);

@@ -1,116 +1,13 @@
 /* The object-store driver against a server that misbehaves as told: what is tried again and what is
  * not, what is known about an outcome, what is believed of an answer. */
-#include "unit.h"
-
-#include <errno.h>
-#include <semaphore.h>
-#include <stdatomic.h>
-#include <string.h>
-
-#include "backend.h"
-#include "http.h"
-#include "mem.h"
-#include "peer.h"
-#include "sync.h"
-
-static struct pool *pool;
-static struct http_engine *engine;
-static struct peer *peer;
-static struct be *be;
-
-static struct be *open_store_as(const char *provider, unsigned tries, const char *key,
-                                struct be *renew)
-{
-    CLEANUP(mem_freep) char *endpoint = mem_printf("http://127.0.0.1:%d", peer_port(peer));
-    CLEANUP(mem_freep) char *bucket = mem_strdup("bkt-1250000000");
-    CLEANUP(mem_freep) char *id = mem_strdup(key);
-    CLEANUP(mem_freep) char *name = mem_strdup("r");
-    CLEANUP(mem_freep) char *kind = mem_strdup(provider);
-    char nothing[1] = "";
-    struct conf_remote c = {.name = name,
-                            .provider = kind,
-                            .bucket = bucket,
-                            .region = nothing,
-                            .endpoint = endpoint,
-                            .prefix = nothing,
-                            .path = nothing,
-                            .connect_to = nothing,
-                            .proxy_host = nothing,
-                            .storage_class = nothing,
-                            .encryption = nothing,
-                            .signature = nothing,
-                            .access_key_id = id,
-                            .access_key_secret = secret_new("SECRETAB") /* Azure wants base64 */,
-                            .request_try_count = tries,
-                            .request_timeout_ms = 5000};
-    kv_set(&c.defaults, "conditionalWrites", "on");
-    struct be_env env = {pool, engine};
-    struct be *ret = NULL;
-    struct errinfo err = {0};
-    if (renew ? be_renew(renew, &c, &err) != 0 : be_open(&c, &env, &ret, &err) != 0) {
-        fail_msg("%s", err.message);
-    }
-    kv_fini(&c.defaults);
-    secret_free(c.access_key_secret);
-    return ret;
-}
-
-static struct be *open_store(const char *provider, unsigned tries)
-{
-    return open_store_as(provider, tries, "AKID", NULL);
-}
+#include "objstore_fixture.h"
 
 static int setup(void **state)
 {
-    (void)state;
-    peer = peer_new(NULL);
-    assert_int_equal(pool_new(&pool, 2, "workers"), 0);
-    assert_int_equal(http_engine_new(pool, NULL, &engine), 0);
-    be = open_store("s3", 3);
-    return 0;
+    return objstore_setup("s3");
 }
 
-static int teardown(void **state)
-{
-    (void)state;
-    be_close(be);
-    http_engine_free(engine);
-    pool_free(pool);
-    peer_free(peer);
-    return 0;
-}
-
-static void push(struct peer_step step)
-{
-    peer_push(peer, &step);
-}
-
-#define ANSWER(...) push((struct peer_step){__VA_ARGS__})
 #define ERROR(code) "<Error><Code>" code "</Code></Error>"
-#define DATE "Date: Tue, 14 Nov 2023 22:13:20 GMT\r\n"
-
-static bool head_has(unsigned i, const char *text)
-{
-    return strstr(peer_request(peer, i)->head, text) != NULL;
-}
-
-static void assert_head(unsigned i, const char *text)
-{
-    if (!head_has(i, text)) {
-        fail_msg("request %u lacks '%s':\n%s", i, text, peer_request(peer, i)->head);
-    }
-}
-
-static void assert_fails(struct be_op *op, int status, enum err_class cls, bool unknown,
-                         unsigned requests)
-{
-    if (op->status == 0 || op->err.cls != cls || op->err.outcome_unknown != unknown) {
-        fail_msg("status %d class %s unknown %d: %s", op->status, err_class_name(op->err.cls),
-                 op->err.outcome_unknown, op->err.message);
-    }
-    assert_int_equal(op->status, status);
-    assert_int_equal(peer_n_requests(peer), requests);
-}
 
 static struct be_write writing(void)
 {
@@ -851,6 +748,83 @@ static void begins_and_aborts_without_a_request(void **state)
     be_close(a);
 }
 
+#define STAT_K "{\"hash\":\"Fh\",\"fsize\":3,\"mimeType\":\"a/b\"}"
+
+/* Several requests are one operation: when a later one fails, the earlier ones have happened. */
+static void takes_several_steps(void **state)
+{
+    (void)state;
+    struct be *q = open_store("qiniu", 2);
+    CLEANUP(kv_fini) struct kvlist meta = {0};
+    kv_set(&meta, "meta-a", "1");
+    struct be_copy o = {.op = {.key = "to"}, .src = q, .src_key = "k", .src_etag = "Fh", .size = 3, .meta = &meta};
+    ANSWER(.status = 503);
+    ANSWER(.body = STAT_K);
+    ANSWER(.status = 500);
+    ANSWER(.body = "");
+    ANSWER(.body = "");
+    assert_int_equal(BE_SYNC(q, be_copy, &o), 0);
+    assert_int_equal(peer_n_requests(peer), 5);
+    assert_string_equal(o.object.etag, "Fh");
+    assert_true(o.op.stray); /* the copy that got a 500 may still arrive */
+    assert_head(1, "GET /stat/");
+    assert_head(2, "POST /copy/");
+    assert_head(3, "POST /copy/");
+    assert_head(4, "POST /chgm/");
+
+    /* nothing was changed by looking */
+    ANSWER(.status = 599);
+    ANSWER(.status = 599);
+    (void)BE_SYNC(q, be_copy, &o);
+    assert_fails(&o.op, -EIO, ERR_TRANSIENT, false, 7);
+    /* refused at once, and yet the bytes are copied */
+    ANSWER(.body = STAT_K);
+    ANSWER(.body = "");
+    ANSWER(.status = 400);
+    (void)BE_SYNC(q, be_copy, &o);
+    assert_fails(&o.op, -EINVAL, ERR_INVALID, true, 10);
+    be_close(q);
+}
+
+static void asks_nothing_that_cannot_be_asked(void **state)
+{
+    (void)state;
+    struct be *q = open_store("qiniu", 2);
+    struct be_uploads o = {.op = {.key = "k"}};
+    assert_int_equal(BE_SYNC(q, be_mp_uploads, &o), 0);
+    assert_int_equal(o.n_uploads, 0);
+    assert_int_equal(peer_n_requests(peer), 0);
+    be_close(q);
+}
+
+/* Signatures that are part of a URL or of a body are made anew, too. */
+static void signs_urls_and_forms_by_the_servers_clock(void **state)
+{
+    (void)state;
+    struct be *q = open_store("qiniu", 2);
+    char buf[3];
+    struct be_read o = {.op = {.key = "k"}, .buf = buf, .len = 3};
+    ANSWER(.status = 401, .headers = DATE, .body = "{\"error\":\"expired token\"}");
+    ANSWER(.headers = "ETag: \"h\"\r\n", .body = "abc");
+    assert_int_equal(BE_SYNC(q, be_read, &o), 0);
+    be_read_fini(&o);
+    assert_head(1, "GET /k?e=170000360");
+    assert_head(1, "&token=AKID:");
+    struct be_write w = writing();
+    ANSWER(.body = "{\"hash\":\"h\"}");
+    ANSWER(.body = "{\"hash\":\"h\"}");
+    assert_int_equal(BE_SYNC(q, be_write, &w), 0);
+    (void)open_store_as("qiniu", 2, "OTHER-AND-LONGER", q);
+    assert_int_equal(BE_SYNC(q, be_write, &w), 0);
+    static const char *const tokens[] = {"\r\n\r\nAKID:", "\r\n\r\nOTHER-AND-LONGER:"};
+    for (unsigned i = 0; i < 2; i++) {
+        const struct peer_request *r = peer_request(peer, 2 + i);
+        assert_non_null(memmem(r->body, r->body_len, tokens[i], strlen(tokens[i])));
+        assert_memory_equal(r->body, "--objmig-", 9);
+    }
+    be_close(q);
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 int main(void)
@@ -889,6 +863,9 @@ int main(void)
         TEST(a_copy_that_ends_between_requests),
         TEST(asks_about_the_upload_after_an_invalid_list),
         TEST(begins_and_aborts_without_a_request),
+        TEST(takes_several_steps),
+        TEST(asks_nothing_that_cannot_be_asked),
+        TEST(signs_urls_and_forms_by_the_servers_clock),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

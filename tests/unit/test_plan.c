@@ -335,6 +335,15 @@ static void test_part_size(void **state)
     assert_int_equal(plan_part_size(GIB, 8 * MIB, &l, 4 * MIB), 0);
     assert_int_equal(plan_part_size(GIB, 8 * MIB, &l, 0), 0);
     assert_int_equal(plan_part_size(MIB, 8 * MIB, &l, 4 * MIB), 4 * MIB);
+    /* where all parts are of one size in whole MiB, from the first to the last */
+    struct be_limits units = {.min_part = MIB, .max_part = 50 * MIB, .part_unit = MIB, .max_parts = 100};
+    assert_int_equal(plan_part_size(GIB / 2, 5 * MIB + 7, &units, GIB), 10 * MIB);
+    assert_int_equal(plan_part_size(100, 1, &units, GIB), MIB);
+    assert_int_equal(plan_part_size(4 * GIB, 8 * MIB, &units, 49 * MIB + 77), 49 * MIB);
+    assert_int_equal(plan_part_size(5 * GIB, 8 * MIB, &units, GIB), 0);
+    assert_int_equal(plan_stream_part(1, 8 * MIB + 1, &units, GIB), 8 * MIB);
+    assert_int_equal(plan_stream_part(100, 8 * MIB, &units, GIB), 8 * MIB);
+    assert_int_equal(plan_stream_part(101, 8 * MIB, &units, GIB), 0);
     struct be_limits none = {0};
     assert_int_equal(plan_part_size(INT64_MAX, 3, &none, GIB), 3);
     assert_int_equal(plan_part_size(INT64_MAX, 0, &none, GIB), 1);

@@ -488,8 +488,8 @@ static void many_names(void **state)
 /* More names than a walk holds at once. */
 static void huge_directory(void **state)
 {
-    size_t chunk = local_list_chunk;
-    local_list_chunk = 5;
+    size_t chunk = walk_chunk;
+    walk_chunk = 5;
     assert_int_equal(mkdir(at("h"), 0755), 0);
     CLEANUP(buf_fini) struct buf want = BUF_INIT;
     CLEANUP(buf_fini) struct buf flat = BUF_INIT;
@@ -523,7 +523,7 @@ static void huge_directory(void **state)
     assert_int_equal(BE_SYNC(be, be_list, &l), 0);
     assert_int_equal(l.n_entries, 4);
     be_list_fini(&l);
-    local_list_chunk = chunk;
+    walk_chunk = chunk;
 }
 
 static unsigned running; /* atomic */

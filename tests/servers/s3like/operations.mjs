@@ -2,6 +2,7 @@
 // itself when called. How providers differ is asked of world.skin, see server.mjs; one whose answers are other documents brings
 // them as its `results`.
 import crypto from 'node:crypto';
+import { byteRange, percentDecode as plainText } from '../common.mjs';
 import { Body, Bucket, combine, toBytes, toText } from '../store.mjs';
 import { StoreError } from './errors.mjs';
 import { world, now } from './world.mjs';
@@ -20,12 +21,9 @@ export function makeBucket(spec) {
 }
 
 export function percentDecode(text) {
-    if (/%(?![0-9A-Fa-f]{2})/.test(text))
-        throw new StoreError(400, 'InvalidURI', 'Bad percent-encoding.');
-    const key = Buffer.from(text.replace(/%(..)/g, (_, hex) => String.fromCharCode(parseInt(hex, 16))), 'latin1');
-    const decoded = key.toString('utf8');
-    if (!Buffer.from(decoded, 'utf8').equals(key))
-        throw new StoreError(400, 'InvalidURI', 'The path or a parameter is not UTF-8.');
+    const decoded = plainText(text);
+    if (decoded === null)
+        throw new StoreError(400, 'InvalidURI', 'The path or a parameter is not percent-encoded UTF-8.');
     return decoded;
 }
 
@@ -148,27 +146,14 @@ function checkConditions(r, object, prefix = '') {
     return !(get('if-none-match') === undefined && get('if-modified-since') !== undefined && seconds <= Date.parse(get('if-modified-since')));
 }
 
-// [from, to) of "bytes=…"; null for a header which is to be ignored.
+// [from, to) of the Range header; null when it is to be ignored.
 function parseRange(r, size) {
-    const text = r.headers.get('range');
+    const range = byteRange(r.headers.get('range'), size);
     // Where a range that cannot be is answered with the whole object unless the client wants it otherwise.
     const lenient = world.skin.lenientRanges && r.headers.get(`${r.vendor}range-behavior`) !== 'standard';
-    const m = /^bytes=(\d*)-(\d*)$/.exec(text.trim());
-    if (!m || (m[1] === '' && m[2] === ''))
-        return null;
-    const refuse = () => {
-        if (lenient)
-            return null;
+    if (range === undefined && !lenient)
         throw new StoreError(416, 'InvalidRange', 'The requested range cannot be satisfied.', {}, { 'Content-Range': `bytes */${size}` });
-    };
-    if (m[1] === '') {
-        const last = Number(m[2]);
-        return last === 0 || size === 0 ? refuse() : [Math.max(0, size - last), size];
-    }
-    const from = Number(m[1]), to = m[2] === '' ? size : Math.min(size, Number(m[2]) + 1);
-    if (m[2] !== '' && Number(m[2]) < from)
-        return null;
-    return from >= size ? refuse() : [from, to];
+    return range ?? null;
 }
 
 function checkMd5(r) {

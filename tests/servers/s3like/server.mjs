@@ -61,10 +61,10 @@
 //   PUT    /_ctl/bucket/BUCKET[@REGION]  DELETE the same, with all it holds
 //   POST   /_ctl/set {name: value}       change a limit above (max_put, restore_ms …)
 //   GET    /_ctl/ready                   POST /_ctl/quit
-import crypto from 'node:crypto';
-import http from 'node:http';
 import { options, RequestLog, Faults, controlServer, listen, announce, operation, sleep } from '../common.mjs';
-import { Body, BodyWriter, toBytes, toText, useDirectory } from '../store.mjs';
+import { storeRoutes } from '../control.mjs';
+import { FAULT_ACTIONS, requestServer } from '../serve.mjs';
+import { Body, toBytes, toText, useDirectory } from '../store.mjs';
 import { StoreError } from './errors.mjs';
 import { checksum, crc32cOf, description, limitSize, makeBucket, operations, partsEtag, percentDecode, quoted, xmlReply } from './operations.mjs';
 import { world, now } from './world.mjs';
@@ -73,9 +73,6 @@ import { el } from '../xml.mjs';
 const NOT_HERE = ['acl', 'cors', 'lifecycle', 'policy', 'tagging', 'replication', 'website', 'inventory', 'logging', 'versions', 'domain',
     'list-type', 'append', 'objectMeta', 'symlink'];
 const GIB = 1024 ** 3;
-let log;
-const faults = new Faults(['status', 'status_after', 'lost', 'late', 'reset', 'cut', 'blackhole', 'error200', 'keepalive',
-    'truncate', 'stall', 'corrupt', 'wrong_etag']);
 
 // ---- requests
 
@@ -94,33 +91,13 @@ function parseQuery(text) {
     return query;
 }
 
-function parseHeaders(raw) {
-    const headers = new Map();
-    for (let i = 0; i < raw.length; i += 2) {
-        const name = raw[i].toLowerCase();
-        const value = Buffer.from(raw[i + 1], 'latin1').toString('utf8');
-        headers.set(name, headers.has(name) ? `${headers.get(name)},${value}` : value);
-    }
-    return headers;
-}
-
-function parseRequest(req) {
-    const target = req.url.replace(/^https?:\/\/[^/]*/, '');
-    const mark = target.indexOf('?');
-    const r = {
-        method: req.method, headers: parseHeaders(req.rawHeaders), host: req.headers.host ?? '',
-        rawPath: mark < 0 ? target : target.slice(0, mark), rawQuery: mark < 0 ? '' : target.slice(mark + 1),
-        query: new Map(), path: '', bucketName: '', key: '', vendor: world.skin.vendor, op: 'Unknown', body: null,
-    };
-    return r;
-}
-
 function understand(r) {
+    r.vendor = world.skin.vendor;
     r.path = percentDecode(r.rawPath);
     r.sent = parseQuery(r.rawQuery);
     r.query = world.skin.asked?.(r.sent) ?? r.sent;
     Object.assign(r, world.skin.locate(r.host.replace(/:\d+$/, '').toLowerCase(), r.path));
-    r.vendor = world.skin.vendorOf?.(r) ?? world.skin.vendor;
+    r.vendor = world.skin.vendorOf?.(r) ?? r.vendor;
     r.byteKey = toBytes(r.key);
     r.op = operation(r.method, r.bucketName, r.key, n => r.query.has(n), r.headers.has(`${r.vendor}copy-source`));
 }
@@ -140,35 +117,6 @@ function bucketOf(r) {
 const TAKES_BODY = ['PutObject', 'UploadPart', 'DeleteMultipleObjects', 'CompleteMultipartUpload', 'PostObjectRestore', 'PutBucket',
     'InitiateMultipartUpload', 'CopyObject', 'UploadPartCopy'];
 const NEEDS_LENGTH = ['PutObject', 'UploadPart', 'CopyObject', 'UploadPartCopy'];
-const SMALL_BODY = 2 << 20;
-
-class ClientGone extends Error {}
-
-// Takes the whole body in, with its digests. `cutAt`: a fault which ends the connection after so many bytes.
-function receive(req, entry, small, cutAt) {
-    return new Promise((resolve, reject) => {
-        const writer = new BodyWriter(), crc32c = world.skin.crc32c?.(), texts = [];
-        const gone = () => { writer.abandon(); reject(new ClientGone('the client went away')); };
-        req.on('data', part => {
-            entry.req_bytes += part.length;
-            if (cutAt !== undefined && entry.req_bytes > cutAt)
-                return req.socket.resetAndDestroy();
-            writer.write(part);
-            crc32c?.update(part);
-            if (small && writer.size <= SMALL_BODY)
-                texts.push(part);
-        });
-        req.on('end', () => {
-            req.off('close', gone);
-            const body = writer.end();
-            if (crc32c)
-                body.crc32c = crc32c.valueOf() >>> 0;
-            resolve({ body, text: Buffer.concat(texts).toString('utf8') });
-        });
-        req.on('close', gone);
-        req.on('error', gone);
-    });
-}
 
 function errorReply(r, err, requestId) {
     if (!(err instanceof StoreError)) {
@@ -184,274 +132,66 @@ function errorReply(r, err, requestId) {
     return reply;
 }
 
-// Until the connection takes more, or is gone.
-function roomIn(res) {
-    return new Promise(resolve => {
-        const go = () => { res.off('drain', go).off('close', go); resolve(); };
-        res.on('drain', go).on('close', go);
-    });
+async function admit(r) {
+    await world.skin.authenticate(r, world.credentials, Math.floor(now() / 1000), world.clock.code);
+    if (r.op === 'Unknown' || !(r.op in operations))
+        throw new StoreError(405, 'MethodNotAllowed', 'The method is not allowed against this resource.');
+    const odd = NOT_HERE.find(n => r.query.has(n));
+    if (odd)
+        throw new StoreError(501, 'NotImplemented', `?${odd} is not part of this server.`);
+    if (NEEDS_LENGTH.includes(r.op) && !r.headers.has('content-length'))
+        throw new StoreError(411, 'MissingContentLength', 'You must provide the Content-Length HTTP header.');
+    const announced = Number(r.headers.get('content-length') ?? 0);
+    if (r.op === 'PutObject')
+        limitSize(announced, world.opt.max_put, 'A single upload');
+    if (r.op === 'UploadPart')
+        limitSize(announced, world.opt.max_part, 'A part');
 }
 
-async function send(req, res, r, reply, entry, done, rule) {
-    const act = rule?.action;
-    const body = reply.body;
-    const size = body === undefined ? 0 : body instanceof Body ? body.size : body.length;
-    const withBody = r.method !== 'HEAD' && reply.status !== 204 && reply.status !== 304;
-    entry.status = reply.status;
-    if (reply.code)
+function run(r) {
+    world.skin.checkBody?.(r);
+    return operations[r.op](r, r.op === 'GetService' || r.op === 'PutBucket' ? null : bucketOf(r));
+}
+const dated = (r, entry) => ({ 'Date': new Date(now()).toUTCString(), ...world.skin.requestHeaders(entry.request_id) });
+
+// What only some answers of this family can be.
+const special = {
+    error200: (r, rule, { entry, finish }) => finish(errorReply(r, new StoreError(200, rule.code ?? 'InternalError', 'Injected.'), entry.request_id)),
+    async keepalive(r, rule, { res, entry, done }) {
+        entry.status = 200;
+        res.writeHead(200, { 'Content-Type': 'application/xml', ...dated(r, entry) });
+        for (let waited = 0; waited < (rule.ms ?? 1000); waited += 100) {
+            res.write(' ');
+            await sleep(100);
+        }
+        let reply;
+        try {
+            reply = rule.code ? errorReply(r, new StoreError(200, rule.code, 'Injected.'), entry.request_id) : await run(r);
+        } catch (err) {
+            reply = errorReply(r, err, entry.request_id);
+        }
         entry.code = reply.code;
-    res.writeHead(reply.status, {
-        'Server': world.skin.server, 'Date': new Date(now()).toUTCString(), ...world.skin.requestHeaders(entry.request_id),
-        ...(reply.status !== 204 && { 'Content-Length': reply.status === 304 ? 0 : size }),
-        ...reply.headers,
-    });
-    const limit = act === 'truncate' || act === 'stall' ? rule.bytes ?? 1000 : Infinity;
-    if (withBody && body instanceof Body && body.size)
-        entry.body = true;
-    try {
-        for await (let part of !withBody || body === undefined ? [] : body instanceof Body ? body.read() : [body]) {
-            const at = (rule?.offset ?? 0) - entry.res_bytes;
-            if (act === 'corrupt' && at >= 0 && at < part.length) {
-                part = Buffer.from(part);
-                part[at] ^= 1;
-            }
-            part = part.subarray(0, limit - entry.res_bytes);
-            entry.res_bytes += part.length;
-            if (entry.res_bytes === size)
-                done();
-            if (res.destroyed)
-                return;
-            if (!res.write(part))
-                await roomIn(res);
-            if (entry.res_bytes >= limit) {
-                if (act === 'truncate')
-                    setTimeout(() => req.socket.destroy(), 20);
-                return;
-            }
-        }
-    } finally {
-        if (body instanceof Body)
-            body.drop();
-    }
-    done();
-    res.end();
-}
-
-const server = http.createServer(async (req, res) => {
-    res.sendDate = false;
-    const r = parseRequest(req);
-    const entry = {
-        start_ms: Date.now(), end_ms: 0, method: req.method, path: r.rawPath, query: r.rawQuery, status: 0, req_bytes: 0, res_bytes: 0,
-        op: 'Unknown', bucket: '', key: '', body: false, request_id: crypto.randomBytes(12).toString('hex'),
-    };
-    let logged = false;
-    const done = () => {
-        if (logged)
-            return;
-        logged = true;
-        entry.end_ms = Date.now();
-        log.write(entry);
-    };
-    res.on('close', () => {
-        if (!res.writableFinished && !entry.fault)
-            entry.aborted = true;
         done();
-        r.body?.drop();
-    });
-    // The stored object takes the body over; what nobody took goes when the request ends.
-    r.takeBody = () => {
-        const body = r.body;
-        r.body = { ...body, pieces: [], drop() {} };
-        return body;
-    };
-    const finish = (reply, rule) => send(req, res, r, reply, entry, done, rule);
-    const refuse = err => {
-        req.on('data', part => { entry.req_bytes += part.length; });
-        const reply = errorReply(r, err, entry.request_id);
-        // Without a reader of the rest the next request on this connection would not be understood.
-        return finish(reply);
-    };
-    try {
-        understand(r);
-        Object.assign(entry, { op: r.op, bucket: r.bucketName, key: r.key });
-        const { rule, delay_ms, held } = faults.match({ ...entry });
-        const act = rule?.action;
-        if (rule)
-            entry.fault = act;
-        if (delay_ms)
-            await sleep(delay_ms);
-        if (held.length > 0)
-            await Promise.all(held);
-        if (act === 'reset')
-            return req.socket.resetAndDestroy();
-
-        await world.skin.authenticate(r, world.credentials, Math.floor(now() / 1000), world.clock.code);
-        if (r.op === 'Unknown' || !(r.op in operations))
-            throw new StoreError(405, 'MethodNotAllowed', 'The method is not allowed against this resource.');
-        const odd = NOT_HERE.find(n => r.query.has(n));
-        if (odd)
-            throw new StoreError(501, 'NotImplemented', `?${odd} is not part of this server.`);
-        if (NEEDS_LENGTH.includes(r.op) && !r.headers.has('content-length'))
-            throw new StoreError(411, 'MissingContentLength', 'You must provide the Content-Length HTTP header.');
-        const announced = Number(r.headers.get('content-length') ?? 0);
-        if (r.op === 'PutObject')
-            limitSize(announced, world.opt.max_put, 'A single upload');
-        if (r.op === 'UploadPart')
-            limitSize(announced, world.opt.max_part, 'A part');
-
-        const small = TAKES_BODY.includes(r.op) && !['PutObject', 'UploadPart'].includes(r.op);
-        const got = await receive(req, entry, small, act === 'cut' ? rule.bytes ?? 1000 : undefined);
-        r.body = got.body;
-        r.bodyText = got.text;
-        world.skin.checkBody?.(r);
-        entry.body = !small && entry.req_bytes > 0;
-
-        const failure = () => new StoreError(rule.status ?? 503, rule.code ?? 'SlowDown', rule.message ?? 'Injected.', {}, rule.headers ?? {});
-        const run = () => operations[r.op](r, r.op === 'GetService' || r.op === 'PutBucket' ? null : bucketOf(r));
-        switch (act) {
-        case 'blackhole':
-            return;
-        case 'status':
-            return await finish(errorReply(r, failure(), entry.request_id));
-        case 'error200':
-            return await finish({ ...errorReply(r, new StoreError(200, rule.code ?? 'InternalError', 'Injected.'), entry.request_id) });
-        case 'lost':
-        case 'status_after': {
-            const reply = await run();
-            if (reply.body instanceof Body)
-                reply.body.drop();
-            if (act === 'status_after')
-                return await finish(errorReply(r, failure(), entry.request_id));
-            return req.socket.resetAndDestroy();
-        }
-        case 'late': {
-            // Keep the body beyond the end of the connection.
-            const body = r.body;
-            r.body = null;
-            if (rule.status)
-                await finish(errorReply(r, failure(), entry.request_id));
-            else
-                req.socket.resetAndDestroy();
-            await (rule.ms < 0 ? rule.gone : sleep(rule.ms ?? 500));
-            r.body = body;
-            const late = { ...entry, late: true, start_ms: Date.now(), status: 0 };
-            try {
-                late.status = (await run()).status;
-            } catch (err) {
-                late.code = err.code;
-            }
-            r.body.drop();
-            late.end_ms = Date.now();
-            return log.write(late);
-        }
-        case 'keepalive': {
-            entry.status = 200;
-            res.writeHead(200, { 'Content-Type': 'application/xml', 'Date': new Date(now()).toUTCString(), ...world.skin.requestHeaders(entry.request_id) });
-            for (let waited = 0; waited < (rule.ms ?? 1000); waited += 100) {
-                res.write(' ');
-                await sleep(100);
-            }
-            let reply;
-            try {
-                reply = rule.code ? errorReply(r, new StoreError(200, rule.code, 'Injected.'), entry.request_id) : await run();
-            } catch (err) {
-                reply = errorReply(r, err, entry.request_id);
-            }
-            entry.code = reply.code;
-            done();
-            return res.end(reply.body);
-        }
-        }
-        const reply = await run();
-        if (act === 'wrong_etag')
-            reply.headers = { ...reply.headers, 'ETag': quoted('0'.repeat(32)), ...checksum(r, { crc64: 1, crc32c: 1, md5: '0'.repeat(32) }) };
-        await finish(reply, rule);
-    } catch (err) {
-        if (err instanceof ClientGone || res.destroyed)
-            return;
-        if (res.headersSent) {
-            console.error(err);
-            return req.socket.destroy();
-        }
-        await refuse(err);
-    }
-});
-server.requestTimeout = 0;
-server.headersTimeout = 0;
-server.keepAliveTimeout = 0; // the client ends it
+        res.end(reply.body);
+    },
+    async wrong_etag(r, rule, { finish }) {
+        const reply = await run(r);
+        await finish({ ...reply, headers: { ...reply.headers, 'ETag': quoted('0'.repeat(32)), ...checksum(r, { crc64: 1, crc32c: 1, md5: '0'.repeat(32) }) } }, rule);
+    },
+};
+const faults = new Faults([...FAULT_ACTIONS, ...Object.keys(special)]);
 
 // ---- control
 
-const split = rest => {
-    const cut = rest.indexOf('/');
-    return cut < 0 ? [rest, ''] : [rest.slice(0, cut), rest.slice(cut + 1)];
-};
 const facts = (key, o) => ({ key: toText(key), size: o.body.size, etag: o.etag, md5: o.md5, crc64: String(o.crc64), crc32c: o.crc32c, headers: o.headers, meta: o.meta,
     storage_class: o.storageClass, sse: o.sse, modified: o.modified });
-const control = controlServer(faults, {
-    'POST /_ctl/cred': (rest, body) => {
-        const { id, ...wanted } = JSON.parse(body);
-        world.credentials.set(id, { ...world.credentials.get(id), ...wanted });
-        return { id };
-    },
-    'POST /_ctl/clock': (rest, body) => Object.assign(world.clock, JSON.parse(body)),
-    'POST /_ctl/set': (rest, body) => {
-        const wanted = JSON.parse(body);
-        for (const name of Object.keys(wanted))
-            if (!(name in world.opt))
-                throw new Error(`unknown setting ${name}`);
-        return Object.assign(world.opt, wanted);
-    },
-    'GET /_ctl/uploads': () => [...world.buckets.values()].flatMap(b => [...b.uploads].map(([id, u]) => ({
-        bucket: b.name, key: toText(u.byteKey), id, initiated: u.initiated, meta: u.meta, headers: u.headers,
-        parts: [...u.parts].map(([number, p]) => ({ number, size: p.body.size, etag: p.etag })),
-    }))),
-    'GET /_ctl/objects': (rest, body, query) => world.buckets.get(rest) && [...world.buckets.get(rest).keys]
-        .filter(k => k.startsWith(toBytes(query.get('prefix') ?? ''))).map(k => facts(k, world.buckets.get(rest).objects.get(k))),
-    'GET /_ctl/stat': async (rest, body, query) => {
-        const [bucket, key] = split(rest);
-        const object = world.buckets.get(bucket)?.objects.get(toBytes(key));
-        if (!object)
-            return undefined;
-        // Of an object made of parts nobody has the MD5 yet.
-        object.md5 ??= (await object.body.digest()).md5;
-        let value = facts(toBytes(key), object);
-        if (!query.has('field'))
-            return value;
-        for (const name of query.get('field').split('.'))
-            value = value?.[name];
-        return Buffer.from(`${value ?? ''}\n`);
-    },
-    'GET /_ctl/object': async rest => {
-        const [bucket, key] = split(rest);
-        const object = world.buckets.get(bucket)?.objects.get(toBytes(key));
-        if (!object)
-            return undefined;
-        const parts = [];
-        for await (const part of object.body.read())
-            parts.push(part);
-        return Buffer.concat(parts);
-    },
-    'PUT /_ctl/object': async (rest, bytes, query, headers) => {
-        const [bucket, key] = split(rest);
-        const about = description({ vendor: world.skin.vendor, headers: new Map(Object.entries(headers).filter(([n, v]) =>
-            !(n === 'content-type' && v === 'application/x-www-form-urlencoded'))) });
-        const body = Body.of(bytes), crc32c = world.skin.crc32c && await crc32cOf(body);
-        const etag = query.has('opaque') ? partsEtag(query.get('opaque')) : world.skin.upperEtags ? body.md5.toUpperCase() : body.md5;
-        world.buckets.get(bucket).put(toBytes(key), { ...about, body, etag, md5: body.md5, crc64: body.crc64, crc32c, modified: now(),
-            ...world.skin.version?.() });
-        return { etag, size: bytes.length, crc64: String(body.crc64) };
-    },
-    'DELETE /_ctl/object': rest => {
-        const [bucket, key] = split(rest);
-        return { deleted: world.buckets.get(bucket).remove(toBytes(key)) };
-    },
-    'PUT /_ctl/bucket': rest => ({ bucket: makeBucket(rest).name }),
-    'DELETE /_ctl/bucket': rest => {
-        world.buckets.get(rest)?.dropAll();
-        return { deleted: world.buckets.delete(rest) };
-    },
-});
+async function makeObject(bytes, query, headers) {
+    const about = description({ vendor: world.skin.vendor, headers });
+    const body = Body.of(bytes), crc32c = world.skin.crc32c && await crc32cOf(body);
+    const etag = query.has('opaque') ? partsEtag(query.get('opaque')) : world.skin.upperEtags ? body.md5.toUpperCase() : body.md5;
+    const object = { ...about, body, etag, md5: body.md5, crc64: body.crc64, crc32c, modified: now(), ...world.skin.version?.() };
+    return [object, { etag, size: bytes.length, crc64: String(body.crc64) }];
+}
 
 export async function serve(skin) {
     const opt = options({ dir: '', port: 0, control: 0, log: '', ready: '', max_put: 5 * GIB, max_part: 5 * GIB, max_copy: 5 * GIB,
@@ -462,7 +202,18 @@ export async function serve(skin) {
         world.credentials.set(id, { secret, token });
     useDirectory(opt.dir);
     opt.bucket.forEach(makeBucket);
-    log = new RequestLog(opt.log);
+    const server = requestServer({
+        log: new RequestLog(opt.log), faults, understand, admit, run, refusal: errorReply, special, crc32c: skin.crc32c,
+        injected: rule => new StoreError(rule.status ?? 503, rule.code ?? 'SlowDown', rule.message ?? 'Injected.', {}, rule.headers ?? {}),
+        head: (r, entry) => ({ 'Server': skin.server, ...dated(r, entry) }),
+        received: r => { r.bodyText = r.kept.toString('utf8'); },
+        keepsBody: r => !TAKES_BODY.includes(r.op) || ['PutObject', 'UploadPart'].includes(r.op),
+    });
+    const { buckets, credentials, clock } = world;
+    const control = controlServer(faults, storeRoutes({
+        buckets, credentials, clock, opt, makeBucket, facts, makeObject,
+        uploadFacts: u => ({ initiated: u.initiated, meta: u.meta, headers: u.headers }),
+    }));
     const port = await listen(server, opt.port);
     const controlPort = await listen(control, opt.control);
     const [firstId, first] = [...world.credentials][0];
