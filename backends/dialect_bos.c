@@ -92,7 +92,8 @@ static int bos_configure(const struct conf_remote *conf, struct dialect_site **r
     return 0;
 }
 
-/* As its documentation on object names says. */
+/* As its documentation on object names says. [u]: that "a//b" stays another key than "a/b", and what
+ * buckets with image processing take an '@' for. */
 static const char *bos_key_fault(const struct dialect_site *site, const char *key)
 {
     (void)site;

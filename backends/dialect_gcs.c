@@ -186,7 +186,9 @@ static int gcs_place(const struct conf_remote *conf, struct gcs *g, struct errin
     } else {
         endpoint = mem_strdup(HOST);
     }
-    bool in_host = strncasecmp(endpoint, site->bucket, n) == 0 && endpoint[n] == '.';
+    /* Google's own host begins like a bucket's name could. */
+    bool in_host = strcmp(endpoint, HOST) != 0 && strncasecmp(endpoint, site->bucket, n) == 0 &&
+                   endpoint[n] == '.';
     site->base = in_host ? mem_strdup("") : mem_printf("/%s", site->bucket);
     site->host = TAKE(endpoint);
     site->service = mem_strdup("gcs");

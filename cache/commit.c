@@ -547,7 +547,8 @@ static const char *condition(const struct xfer *x)
 {
     const struct cver *b = &x->k->base;
     /* A marker carries no bytes anybody could lose, and a directory may have come to be by its children. */
-    return xfer_takes_condition(x, BE_CAP_IF_MATCH) && !x->f->is_marker && b->known && b->exists && b->o.etag[0] != '\0' ? b->o.etag : NULL;
+    bool can = xfer_takes_condition(x, BE_CAP_IF_MATCH) && !x->f->is_marker;
+    return can && b->known && b->exists && b->o.etag[0] != '\0' ? b->o.etag : NULL;
 }
 
 static bool must_be_absent(const struct xfer *x)

@@ -25,7 +25,7 @@ const char *conf_service_account(const char *path, char **ret_email, struct secr
     if (conf_file_read(path, &text, &st) < 0) {
         return "cannot be read; name the service account's key file";
     }
-    json_t *key = json_loadb(buf_str(&text), text.len, 0, &err);
+    json_t *key = json_loadb(buf_str(&text), text.len, JSON_REJECT_DUPLICATES, &err);
     const char *email = text_of(key, "client_email"), *secret = text_of(key, "private_key");
     bool good = strcmp(text_of(key, "type"), "service_account") == 0 && strchr(email, '@') &&
                 secret[0] != '\0' && buf_str(&text)[0] == '{';

@@ -154,8 +154,8 @@ void conf_raw_free(struct raw *raw);
  * none; *ret_fault, constant text, when it is no use. */
 bool conf_azure_connection(struct conf_remote *r, const char **ret_fault);
 
-/* conf_keyfile.c: the first of these variables that is set, or NULL; and what the provider's own tool keeps in a file, which is named
- * as below the home directory, NULL when there is none. */
+/* conf_keyfile.c: the first of these variables that is set, or NULL; and what the provider's own tool keeps in a file, which is
+ * named as below the home directory, NULL when there is none. */
 const char *conf_env_of(const char *const names[2]);
 void conf_key_file_read(const struct provider *p, struct conf_remote *r);
 const char *conf_key_file(const struct provider *p);

@@ -31,9 +31,10 @@ conf_s3fast s3fast-v1 two listVersion=1
 start_gcs --bucket one --bucket two
 conf_gcs gcs
 conf_gcs_account gcs-account bucket=two
-start_bos --bucket one --bucket two --cred testAccessKeyId:testSecretKeyForTestsOnly --cred temporaryId:temporarySecret:the/token+1==
+start_bos --bucket one --bucket two --cred testAccessKeyId:testSecretKeyForTestsOnly \
+    --cred temporaryId:temporarySecret:the/token+1==
 conf_bos bos conditionalWrites=on
-conf_bos bos-token bucket=two accessKeyId=temporaryId accessKeySecret=temporarySecret 'securityToken=the/token+1==' pathStyle=on
+conf_bos bos-token bucket=two pathStyle=on accessKeyId=temporaryId accessKeySecret=temporarySecret 'securityToken=the/token+1=='
 conf_s3fast s3fast-aws three endPoint=s3.us-east-1.amazonaws.com "connectTo=127.0.0.1:$S3FAST_PORT" pathStyle=off
 start_qiniu
 conf_qiniu qiniu

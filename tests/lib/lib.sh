@@ -209,10 +209,15 @@ trap 'exit 130' INT TERM HUP
 
 # ---- servers
 
-# start_cos, start_oss, start_ks3 [option …]: a server of this test's own (0.3 s). Sets COS_PORT COS_BUCKET COS_LOG and the rest, OSS_…, KS3_….
+# start_cos, start_oss, start_ks3, start_gcs, start_bos, start_upyun, start_qiniu [option …]: a server of this test's own (0.3 s).
+# Sets COS_PORT COS_BUCKET COS_LOG and the rest, OSS_… and so on.
 start_cos() { _start_store cos "$@"; }
 start_oss() { _start_store oss "$@"; }
 start_ks3() { _start_store ks3 "$@"; }
+start_gcs() { _start_store gcs "$@"; }
+start_bos() { _start_store bos "$@"; }
+start_upyun() { _start_store upyun "$@"; }
+start_qiniu() { _start_store qiniu "$@"; }
 stop_cos() { "$SERVERS_DIR/service" cos stop "$T/cos"; }
 _start_store() {
     local name=$1 text
@@ -225,28 +230,6 @@ _start_store() {
 start_azure() {
     local text
     text=$("$SERVERS_DIR/service" azure start "$T/azure" 0 "$@") || die "Azurite does not start"
-    eval "$text"
-}
-
-# start_gcs, start_bos [option …]: likewise, GCS_… and BOS_….
-start_gcs() {
-    local text
-    text=$("$SERVERS_DIR/service" gcs start "$T/gcs" 0 "$@") || die "the GCS server does not start"
-    eval "$text"
-}
-start_bos() {
-    local text
-    text=$("$SERVERS_DIR/service" bos start "$T/bos" 0 "$@") || die "the BOS server does not start"
-    eval "$text"
-}
-
-# start_upyun, start_qiniu [option …]: likewise, UPYUN_… and QINIU_….
-start_upyun() { _start_service upyun "$@"; }
-start_qiniu() { _start_service qiniu "$@"; }
-_start_service() {
-    local name=$1 text
-    shift
-    text=$("$SERVERS_DIR/service" "$name" start "$T/$name" 0 "$@") || die "the server $name does not start"
     eval "$text"
 }
 
@@ -292,11 +275,9 @@ start_proxy() {
     eval "$text"
 }
 
-# cos_ctl METHOD WHAT [body or @file], proxy_ctl, gcs_ctl, bos_ctl, upyun_ctl likewise: see the servers' heads for what there is.
+# cos_ctl METHOD WHAT [body or @file], proxy_ctl, upyun_ctl, qiniu_ctl likewise: see the servers' heads for what there is.
 cos_ctl() { _ctl "$COS_CONTROL" "$@"; }
 proxy_ctl() { _ctl "$PROXY_CONTROL" "$@"; }
-gcs_ctl() { _ctl "$GCS_CONTROL" "$@"; }
-bos_ctl() { _ctl "$BOS_CONTROL" "$@"; }
 upyun_ctl() { store_ctl UPYUN "$@"; }
 qiniu_ctl() { store_ctl QINIU "$@"; }
 _ctl() {
@@ -323,8 +304,9 @@ urlencode() {
     printf '%s' "$out"
 }
 
-# Behind the mount's back, in the bucket of the server COS, OSS, KS3 or UPYUN: store_put SERVER KEY FILE; store_cat SERVER KEY; store_rm SERVER KEY;
-# store_stat SERVER KEY FIELD (md5, size, etag, meta.mtime, headers.content-type …); store_has SERVER KEY; store_keys SERVER [PREFIX]
+# Behind the mount's back, in the bucket of the server COS, OSS, KS3, GCS, BOS or UPYUN: store_put SERVER KEY FILE; store_cat SERVER
+# KEY; store_rm SERVER KEY; store_stat SERVER KEY FIELD (md5, size, etag, meta.mtime, headers.content-type …); store_has SERVER KEY;
+# store_keys SERVER [PREFIX]
 store_ctl() {
     local port=$1_CONTROL
     shift
@@ -395,11 +377,14 @@ write_conf() {
     } >>"$CONF"
 }
 
-# conf_cos, conf_oss, conf_ks3, conf_azure, conf_upyun SECTION [key=value …]; conf_s3, conf_s3fast SECTION BUCKET […]; conf_local SECTION PATH […].
-# A later key overrides.
+# conf_cos, conf_oss, conf_ks3, conf_bos, conf_gcs, conf_gcs_account, conf_azure, conf_qiniu, conf_upyun SECTION [key=value …]; conf_s3,
+# conf_s3fast SECTION BUCKET […]; conf_local SECTION PATH […]. A later key overrides.
 conf_cos() { _conf_store COS cos "$@"; }
 conf_oss() { _conf_store OSS oss "$@"; }
 conf_ks3() { _conf_store KS3 ks3 "$@"; }
+conf_bos() { _conf_store BOS bos "$@"; }
+conf_gcs() { _conf_store GCS gcs "$1" region= "${@:2}"; }
+conf_gcs_account() { conf_gcs "$1" accessKeyId= accessKeySecret= "serviceAccountFile=$GCS_SERVICE_ACCOUNT" "${@:2}"; }
 _conf_store() {
     local provider=$2 name=$3 bucket=$1_BUCKET region=$1_REGION id=$1_SECRET_ID secret=$1_SECRET_KEY port=$1_PORT
     shift 3
@@ -411,25 +396,6 @@ conf_azure() {
     shift
     _conf_merged "$name" provider=azure "bucket=$AZURE_CONTAINER" "accessKeyId=$AZURE_ACCOUNT" "accessKeySecret=$AZURE_KEY" \
         "endPoint=$AZURE_ENDPOINT" https=off "$@"
-}
-# conf_gcs, conf_gcs_account SECTION [key=value …]: by HMAC key, by service account; conf_bos likewise.
-conf_gcs() {
-    local name=$1
-    shift
-    _conf_merged "$name" provider=gcs "bucket=$GCS_BUCKET" "accessKeyId=$GCS_SECRET_ID" "accessKeySecret=$GCS_SECRET_KEY" https=off \
-        "connectTo=127.0.0.1:$GCS_PORT" "$@"
-}
-conf_gcs_account() {
-    local name=$1
-    shift
-    _conf_merged "$name" provider=gcs "bucket=$GCS_BUCKET" "serviceAccountFile=$GCS_SERVICE_ACCOUNT" https=off \
-        "connectTo=127.0.0.1:$GCS_PORT" "$@"
-}
-conf_bos() {
-    local name=$1
-    shift
-    _conf_merged "$name" provider=bos "bucket=$BOS_BUCKET" "region=$BOS_REGION" "accessKeyId=$BOS_SECRET_ID" "accessKeySecret=$BOS_SECRET_KEY" \
-        https=off "connectTo=127.0.0.1:$BOS_PORT" "$@"
 }
 conf_qiniu() {
     local name=$1

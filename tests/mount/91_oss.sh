@@ -3,5 +3,5 @@
 # timeout: 240
 . "$(dirname "$0")/../lib/lib.sh"
 . "$TESTS_DIR/lib/provider.sh"
-provider_test oss OSS Archive
+provider_test oss Archive
 done_testing

@@ -3,5 +3,5 @@
 # timeout: 240
 . "$(dirname "$0")/../lib/lib.sh"
 . "$TESTS_DIR/lib/provider.sh"
-provider_test ks3 KS3 ARCHIVE
+provider_test ks3 ARCHIVE
 done_testing

@@ -47,6 +47,14 @@ static inline struct dialect_site *site(const struct be_dialect *d, struct conf_
     return s;
 }
 
+static inline void assert_place(const struct dialect_site *s, const char *host, const char *base,
+                                const char *identity)
+{
+    assert_string_equal(s->host, host);
+    assert_string_equal(s->base, base);
+    assert_string_equal(s->identity, identity);
+}
+
 static inline struct dialect_site *aws(void)
 {
     return site(&be_dialect_s3, conf("bkt", "eu-west-1", ""));

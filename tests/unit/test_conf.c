@@ -545,7 +545,8 @@ static void test_google_file(void **state)
         "{}", "[1]",
         "{\"type\":\"authorized_user\",\"client_email\":\"a@b\",\"private_key\":\"P\"}",
         "{\"type\":\"service_account\",\"client_email\":\"a\",\"private_key\":\"P\"}",
-        "{\"type\":\"service_account\",\"client_email\":\"a@b\"}"};
+        "{\"type\":\"service_account\",\"client_email\":\"a@b\"}",
+        "{\"type\":\"service_account\",\"client_email\":\"a@b\",\"private_key\":\"P\",\"private_key\":\"Q\"}"};
     CLEANUP(mem_freep) char *path = mem_printf("%s/account.json", dir);
     CLEANUP(mem_freep) char *section = mem_printf(GCS "serviceAccountFile=%s\n", path);
     write_file(path, key, strlen(key), 0600);

@@ -46,9 +46,7 @@ static void places(void **state)
         c.https = !cases[i].plain;
         c.path_style = cases[i].path_style;
         struct dialect_site *s = site(cases[i].d, c);
-        assert_string_equal(s->host, cases[i].host);
-        assert_string_equal(s->base, cases[i].base);
-        assert_string_equal(s->identity, cases[i].identity);
+        assert_place(s, cases[i].host, cases[i].base, cases[i].identity);
         cases[i].d->release(s);
     }
 }

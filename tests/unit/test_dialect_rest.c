@@ -31,6 +31,11 @@ static void places(void **state)
         {&be_dialect_gcs, "a.b_c", "", "", "storage.googleapis.com", "/a.b_c", "gcs:a.b_c", 0},
         {&be_dialect_gcs, "bkt", "", "bkt.storage.googleapis.com", "bkt.storage.googleapis.com", "",
          "gcs:bkt", 0},
+        {&be_dialect_gcs, "storage", "", "", "storage.googleapis.com", "/storage", "gcs:storage", 0},
+        {&be_dialect_gcs, "storage", "", "STORAGE.googleapis.com:443", "storage.googleapis.com",
+         "/storage", "gcs:storage", 0},
+        {&be_dialect_gcs, "storage", "", "storage.storage.googleapis.com",
+         "storage.storage.googleapis.com", "", "gcs:storage", 0},
         {&be_dialect_gcs, "bkt", "auto", "https://restricted.googleapis.com/",
          "restricted.googleapis.com", "/bkt", "gcs:bkt", 0},
         {&be_dialect_bos, "bkt", "gz", "", "bkt.gz.bcebos.com", "", "bos:bkt", 0},
@@ -42,9 +47,7 @@ static void places(void **state)
         struct conf_remote c = conf(cases[i].bucket, cases[i].region, cases[i].endpoint);
         c.path_style = cases[i].path_style;
         struct dialect_site *s = site(cases[i].d, c);
-        assert_string_equal(s->host, cases[i].host);
-        assert_string_equal(s->base, cases[i].base);
-        assert_string_equal(s->identity, cases[i].identity);
+        assert_place(s, cases[i].host, cases[i].base, cases[i].identity);
         cases[i].d->release(s);
     }
 }
