@@ -171,6 +171,13 @@ static int bearer(struct gcs *g, struct dialect_keys *keys, int64_t wall_s, stru
     return err;
 }
 
+static bool is_googles(const char *host)
+{
+    static const char domain[] = ".googleapis.com";
+    size_t n = strlen(host), d = strlen(domain);
+    return n > d && strcasecmp(host + n - d, domain) == 0;
+}
+
 /* A bucket's name may have dots and underscores, which no certificate and no host name takes: it
  * goes into the path, as Google recommends nothing else. */
 static int gcs_place(const struct conf_remote *conf, struct gcs *g, struct errinfo *reterr)
@@ -190,9 +197,11 @@ static int gcs_place(const struct conf_remote *conf, struct gcs *g, struct errin
     bool in_host = strcmp(endpoint, HOST) != 0 && strncasecmp(endpoint, site->bucket, n) == 0 &&
                    endpoint[n] == '.';
     site->base = in_host ? mem_strdup("") : mem_printf("/%s", site->bucket);
+    /* Names are unique in the whole service, and another is another service. */
+    const char *other = is_googles(endpoint) ? "" : endpoint;
+    site->service = mem_printf("gcs%s%s", other[0] != '\0' ? ":" : "", other);
+    site->identity = mem_printf("%s%s%s", site->service, other[0] != '\0' ? "/" : ":", site->bucket);
     site->host = TAKE(endpoint);
-    site->service = mem_strdup("gcs");
-    site->identity = mem_printf("gcs:%s", site->bucket); /* names are unique in the whole service */
     g->like.copy_host = mem_strdup(site->bucket);        /* sources are "bucket/key" */
     return 0;
 }
@@ -261,13 +270,6 @@ static int gcs_configure(const struct conf_remote *conf, struct dialect_site **r
     dialect_limits(&site->limits, conf);
     *ret = site;
     return 0;
-}
-
-/* Across locations, too; another account's bucket may need a permission that nobody can see from
- * here. */
-static bool gcs_can_copy(const struct dialect_site *dst, const struct dialect_site *src)
-{
-    return dialect_same_id(dst, src);
 }
 
 /* As its documentation on object names says. */
@@ -380,7 +382,7 @@ const struct be_dialect be_dialect_gcs = {
     .name = "gcs",
     .configure = gcs_configure,
     .release = gcs_release,
-    .can_copy = gcs_can_copy,
+    .can_copy = s3like_can_copy, /* across locations, too; a bucket of another account may need a permission nobody can see from here */
     .key_fault = gcs_key_fault,
     .build = gcs_build,
     .sign = gcs_sign,

@@ -38,6 +38,8 @@ static void places(void **state)
          "storage.storage.googleapis.com", "", "gcs:storage", 0},
         {&be_dialect_gcs, "bkt", "auto", "https://restricted.googleapis.com/",
          "restricted.googleapis.com", "/bkt", "gcs:bkt", 0},
+        {&be_dialect_gcs, "bkt", "", "gate.example:8443", "gate.example:8443", "/bkt", "gcs:gate.example:8443/bkt", 0},
+        {&be_dialect_gcs, "bkt", "", "bkt.gate.example", "bkt.gate.example", "", "gcs:bkt.gate.example/bkt", 0},
         {&be_dialect_bos, "bkt", "gz", "", "bkt.gz.bcebos.com", "", "bos:bkt", 0},
         {&be_dialect_bos, "bkt", "gz", "", "gz.bcebos.com", "/bkt", "bos:bkt", 1},
         {&be_dialect_bos, "bkt", "", "127.0.0.1:99", "127.0.0.1:99", "/bkt",
