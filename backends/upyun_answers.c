@@ -142,17 +142,24 @@ void upyun_classify(const struct dialect_site *site, const struct dialect_call *
 
 /* --- headers */
 
+/* The etag, or what names the version where there is none, or an empty one. False: it is malformed. */
+static bool name_by(const struct kvlist *h, const char *otherwise, char ret[BE_ETAG_MAX])
+{
+    const char *etag = kv_get(h, "etag");
+    return dialect_etag(etag ? etag : "", ret) && (ret[0] != '\0' || dialect_etag(otherwise, ret));
+}
+
 /* A version's etag; without one its MD5; and without that (see name_version) nothing. */
 static int object_of(const struct dialect_answer *a, struct be_object *o, struct errinfo *reterr)
 {
     const struct kvlist *h = a->headers;
-    const char *etag = kv_get(h, "etag"), *md5 = kv_get(h, "content-md5");
+    const char *md5 = kv_get(h, "content-md5");
     uint64_t date_s = 0;
     (void)dialect_u64(kv_get(h, "x-upyun-file-date"), &date_s);
     o->mtime_ns = date_s > 0 && date_s < INT64_MAX / SECOND_NS
                       ? (int64_t)date_s * SECOND_NS
                       : dialect_http_date(kv_get(h, "last-modified"));
-    if (!dialect_etag(etag ? etag : md5 ? md5 : "", o->etag)) {
+    if (!name_by(h, md5 ? md5 : "", o->etag)) {
         return dialect_garbled(a, reterr, "etag");
     }
     o->etag_is_md5 = md5 && dialect_etag_is_hex(o->etag) && strcasecmp(md5, o->etag) == 0;
@@ -257,7 +264,7 @@ static int parse_bytes(const struct dialect_answer *a, const uint8_t *md5, const
     struct be_object o = {.size = len};
     char hex[33];
     upyun_md5(md5, data, len, hex);
-    if (!dialect_etag(kv_get(a->headers, "etag") ? kv_get(a->headers, "etag") : hex, o.etag)) {
+    if (!name_by(a->headers, hex, o.etag)) {
         return dialect_garbled(a, reterr, "etag");
     }
     o.etag_is_md5 = strcasecmp(o.etag, hex) == 0;

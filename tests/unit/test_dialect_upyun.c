@@ -434,6 +434,17 @@ static void parses_stats(void **state)
     kv_set(&ans.headers, "content-md5", "0123456789ABCDEF0123456789abcdef");
     assert_int_equal(parse_200(s, &st.op, "", &ans), 0);
     assert_true(st.object.etag_is_md5);
+    static const char *const empty[] = {"", "\"\""};
+    for (size_t i = 0; i < ARRAY_LEN(empty); i++) { /* as if there were none */
+        struct be_part p = {.op = {.kind = BE_MP_PART, .key = "k"}, .data = "x", .len = 1};
+        kv_set(&ans.headers, "etag", empty[i]);
+        assert_int_equal(parse_200(s, &st.op, "", &ans), 0);
+        assert_string_equal(st.object.etag, "0123456789ABCDEF0123456789abcdef");
+        assert_true(st.object.etag_is_md5);
+        assert_int_equal(parse_200(s, &p.op, "", &ans), 0);
+        assert_string_equal(p.object.etag, "9dd4e461268c8034f5c8564e155c67a6");
+        assert_true(p.object.etag_is_md5);
+    }
     be_stat_fini(&st);
 
     struct be_write w = {.op = {.kind = BE_WRITE, .key = "k"}, .data = "x", .len = 1};
