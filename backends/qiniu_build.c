@@ -94,18 +94,32 @@ static int add_fields(const struct form *f, const char *key, const struct qiniu_
                               f->boundary, m->mime ? m->mime : DEFAULT_MIME);
 }
 
-/* The bytes' MD5 ends it, which they do not hold themselves; nobody can choose a key or a value that holds it and is the
- * content's, but who can gets a longer one. */
+static bool fields_hold(const char *key, const struct qiniu_meta *m, const char *text)
+{
+    if (strstr(key, text) || (m->mime && strstr(m->mime, text))) {
+        return true;
+    }
+    for (size_t i = 0; i < m->fields.n; i++) {
+        if (strstr(m->fields.items[i].name, text) || strstr(m->fields.items[i].value, text)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The bytes' MD5 ends it, which they do not hold themselves. Fields can be made to hold it: so many
+ * numbers cannot all be in them, and one that is not is found. */
 static char *new_boundary(const uint8_t md5[DIGEST_MD5_LEN], const char *key,
                           const struct qiniu_meta *m)
 {
     char hex[2 * DIGEST_MD5_LEN + 1];
     hex_encode(md5, DIGEST_MD5_LEN, hex);
-    bool found = strstr(key, hex) || (m->mime && strstr(m->mime, hex));
-    for (size_t i = 0; i < m->fields.n; i++) {
-        found = found || strstr(m->fields.items[i].value, hex);
+    char *boundary = mem_printf("objmig-%s", hex);
+    for (unsigned i = 0; fields_hold(key, m, boundary); i++) {
+        free(boundary);
+        boundary = mem_printf("objmig-%u-%s", i, hex);
     }
-    return mem_printf("objmig-%s%s", found ? "0-" : "", hex);
+    return boundary;
 }
 
 static int build_write(const struct qiniu *q, const struct be_write *op, struct dialect_request *r,

@@ -191,6 +191,47 @@ static void sends_forms(void **state)
     s->dialect->release(s);
 }
 
+/* Whoever chooses key and values knows the bytes, too, and so their MD5. */
+static void keeps_fields_in_the_form(void **state)
+{
+    (void)state;
+#define MD5_BYTES "4b3a6218bb3e3a7303e8a171a60fcf92"
+    static const char *const cases[][3] = {
+        /* key, type, boundary */
+        {"k", "text/x", "objmig-" MD5_BYTES},
+        {"k" MD5_BYTES, "text/x", "objmig-" MD5_BYTES},
+        {"k\r\n--objmig-" MD5_BYTES "\r\nx", "text/x", "objmig-0-" MD5_BYTES},
+        {"k\r\n--objmig-" MD5_BYTES "\r\n--objmig-0-" MD5_BYTES "--", "text/x",
+         "objmig-1-" MD5_BYTES},
+        {"objmig-0-" MD5_BYTES "objmig-2-" MD5_BYTES,
+         "text/x; a=objmig-" MD5_BYTES "; b=objmig-1-" MD5_BYTES, "objmig-3-" MD5_BYTES},
+    };
+    struct dialect_site *s = kodo();
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        CLEANUP(kv_fini) struct kvlist meta = {0};
+        CLEANUP(dialect_request_fini) struct dialect_request r = {0};
+        kv_set(&meta, "content-type", cases[i][1]);
+        kv_set(&meta, "meta-a", "objmig-" MD5_BYTES "objmig-0-");
+        if (i < 2) {
+            kv_set(&meta, "meta-a", "objmig-");
+        }
+        struct be_write o = {.op = {.key = cases[i][0]}, .data = "bytes", .len = 5, .meta = &meta};
+        struct dialect_call call = {.kind = BE_WRITE, .op = &o.op};
+        build_call(s, &call, &r);
+        CLEANUP(mem_freep) char *type = mem_printf("multipart/form-data; boundary=%s", cases[i][2]);
+        assert_header(&r, "content-type", type);
+        /* token, key, metadatum, file, end: nothing else begins with it, and nothing else holds it */
+        size_t n = 0;
+        const char *at = r.body, *end = at + r.body_len;
+        while ((at = memmem(at, (size_t)(end - at), cases[i][2], strlen(cases[i][2])))) {
+            at += strlen(cases[i][2]);
+            n++;
+        }
+        assert_int_equal(n, 5);
+    }
+    s->dialect->release(s);
+}
+
 static void refuses_metadata(void **state)
 {
     (void)state;
@@ -572,6 +613,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(places_hosts),      cmocka_unit_test(refuses_settings),
         cmocka_unit_test(signs_reads_in_the_url), cmocka_unit_test(sends_forms),
+        cmocka_unit_test(keeps_fields_in_the_form),
         cmocka_unit_test(refuses_metadata),  cmocka_unit_test(checks_hashes),
         cmocka_unit_test(checks_commits),    cmocka_unit_test(lists_after_a_key),
         cmocka_unit_test(copies_in_steps),   cmocka_unit_test(refuses_copies),
