@@ -431,7 +431,46 @@ static void lists_after_a_key(void **state)
     assert_null(l.next_cursor);
     be_list_fini(&l);
 
-    assert_true(parse_call(s, &call, "{\"items\":[{\"key\":\"d\"}]}", &err) < 0);
+    static const char *const garbled[] = {
+        "[]",
+        "{}",
+        "{\"marker\":\"M\"}",
+        "{\"items\":{}}",
+        "{\"items\":\"\"}",
+        "{\"items\":[{\"key\":\"d\"}]}",
+        "{\"items\":[{\"key\":7,\"hash\":\"h\",\"fsize\":1}]}",
+        "{\"items\":[{\"hash\":\"h\",\"fsize\":1}]}",
+        "{\"items\":[],\"commonPrefixes\":{}}",
+        "{\"items\":[],\"commonPrefixes\":[7]}",
+        "{\"items\":[],\"marker\":7}",
+        "{\"items\":[],\"marker\":\"a\\u0000\"}",
+        "{\"items\":[],\"error\":\"slow\\ndown\"}",
+        "{\"items\":[],\"error\":null}",
+    };
+    for (size_t i = 0; i < ARRAY_LEN(garbled); i++) {
+        if (parse_call(s, &call, garbled[i], &err) == 0) {
+            fail_msg("%s is a list", garbled[i]);
+        }
+        assert_int_equal(err.cls, ERR_TRANSIENT);
+        assert_null(l.entries);
+        assert_null(l.next_cursor);
+    }
+    static const char *const none[] = {
+        "{\"items\":[]}",
+        "{\"items\":null}",
+        "{\"items\":null,\"marker\":null,\"commonPrefixes\":null}",
+        "{\"items\":[],\"marker\":\"\"}",
+    };
+    for (size_t i = 0; i < ARRAY_LEN(none); i++) {
+        assert_int_equal(parse_call(s, &call, none[i], &err), 0);
+        assert_true(l.n_entries == 0 && !l.next_cursor);
+        be_list_fini(&l);
+    }
+    struct be_parts p = {.op = {.key = "k"}, .upload_id = "u"};
+    struct dialect_call parts = {.kind = BE_MP_PARTS, .op = &p.op};
+    assert_int_equal(parse_call(s, &parts, "{\"uploadId\":\"u\",\"parts\":null}", &err), 0);
+    assert_true(parse_call(s, &parts, "{\"uploadId\":\"u\"}", &err) < 0);
+    assert_true(parse_call(s, &parts, "{\"uploadId\":\"u\",\"parts\":{}}", &err) < 0);
     l.cursor = "M1";
     assert_true(s->dialect->build(s, &call, &r, &err) < 0);
     dialect_request_fini(&r);
