@@ -152,9 +152,10 @@ static int qiniu_configure(const struct conf_remote *conf, struct dialect_site *
         qiniu_release(site);
         return err;
     }
-    /* Lists may be behind by seconds. Writes know no If-Match. */
+    /* Lists may be behind by seconds. Writes know no If-Match. Their insertOnly takes an object of
+     * the same content for the one that is sent: who creates it, and its metadata, may be others. */
     site->caps = BE_CAP_USER_META | BE_CAP_MULTIPART | BE_CAP_COPY | BE_CAP_REMOVE_MANY |
-                 BE_CAP_IF_ABSENT | BE_CAP_MP_META_LATE | BE_CAP_MP_UNLISTED;
+                 BE_CAP_MP_META_LATE | BE_CAP_MP_UNLISTED;
     site->limits = (struct be_limits){.max_object = 10000 * GIB,
                                       .max_put = FORM_MAX,
                                       .max_copy = 10000 * GIB,

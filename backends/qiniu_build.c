@@ -49,18 +49,13 @@ static int as_request(struct dialect_request *r, const char *method)
     return set_note(r, QINIU_SIGN_REQUEST);
 }
 
-/* What may be uploaded. type -1: the bucket's. insertOnly refuses an object of other content; of the same one the service may
- * say that it is stored [u]. */
-static int add_policy(const struct qiniu *q, const char *key, bool if_absent, int type,
-                      struct dialect_request *r)
+/* What may be uploaded. type -1: the bucket's. */
+static int add_policy(const struct qiniu *q, const char *key, int type, struct dialect_request *r)
 {
     CLEANUP(mem_freep) char *scope = mem_printf("%s:%s", q->site.bucket, key);
     int err = buf_adds(&r->note, "\"scope\":");
     if (err == 0) {
         err = json_put_text(&r->note, scope);
-    }
-    if (err == 0 && if_absent) {
-        err = buf_adds(&r->note, ",\"insertOnly\":1");
     }
     if (err == 0 && type >= 0) {
         err = buf_addf(&r->note, ",\"fileType\":%d", type);
@@ -143,7 +138,7 @@ static int build_write(const struct qiniu *q, const struct be_write *op, struct 
     kv_set(&r->headers, "content-type", type);
     err = set_note(r, QINIU_SIGN_FORM);
     if (err == 0) {
-        err = add_policy(q, op->op.key, op->if_absent, m.type, r);
+        err = add_policy(q, op->op.key, m.type, r);
     }
     size_t room = QINIU_FORM_ROOM(r->note.len);
     if (err == 0) {
@@ -230,7 +225,7 @@ static int build_commit(const struct qiniu *q, const struct be_commit *op,
         return err;
     }
     kv_set(&r->headers, "content-type", "application/json");
-    err = add_policy(q, op->op.key, op->if_absent, m.type, r);
+    err = add_policy(q, op->op.key, m.type, r);
     if (err == 0) {
         err = commit_body(op, &m, &r->own);
     }
@@ -279,7 +274,7 @@ static int build_upload(const struct qiniu *q, const struct dialect_call *call,
         }
     }
     if (err == 0 && call->kind != BE_MP_COMMIT) {
-        err = add_policy(q, call->op->key, false, q->file_type, r);
+        err = add_policy(q, call->op->key, q->file_type, r);
     }
     if (err == 0) {
         err = add_upload_path(q, call->op->key, id, number, &r->path);

@@ -39,6 +39,7 @@ static void places_hosts(void **state)
     assert_string_equal(q->io, "cdn.example.com");
     assert_string_equal(s->identity, "qiniu:bkt");
     assert_true(q->io_private && !q->io_http && q->file_type == -1);
+    assert_false(s->caps & (BE_CAP_IF_MATCH | BE_CAP_IF_ABSENT));
     s->dialect->release(s);
 
     struct conf_remote c = settings();
@@ -149,7 +150,7 @@ static void sends_forms(void **state)
     kv_set(&meta, "meta-note", "50% \xc3\xa4");
     kv_set(&meta, "meta-xattr-user.note_b", "1");
     kv_set(&meta, "storage-class", "LINE");
-    struct be_write o = {.op = {.key = "k\n\"\x01"}, .data = "bytes", .len = 5, .meta = &meta, .if_absent = true};
+    struct be_write o = {.op = {.key = "k\n\"\x01"}, .data = "bytes", .len = 5, .meta = &meta};
     struct dialect_call call = {.kind = BE_WRITE, .op = &o.op};
     build_call(s, &call, &r);
     assert_string_equal(r.method, "POST");
@@ -176,10 +177,10 @@ static void sends_forms(void **state)
     }
     assert_true(base64_decode(standard, n, policy, &n));
     CLEANUP(json_done) json_t *p = json_read(policy, n);
-    uint64_t deadline = 0, insert = 0, type = 0;
+    uint64_t deadline = 0, type = 0;
     assert_string_equal(json_get_text(p, "scope"), "bkt:k\n\"\x01");
     assert_true(json_get_u64(p, "deadline", &deadline) && deadline == WALL + 3600);
-    assert_true(json_get_u64(p, "insertOnly", &insert) && insert == 1);
+    assert_null(json_object_get(p, "insertOnly")); /* it is not what if_absent means */
     assert_true(json_get_u64(p, "fileType", &type) && type == 1);
 
     uint8_t wrong[DIGEST_MD5_LEN] = {0};
