@@ -435,9 +435,9 @@ static int build_kind(const struct qiniu *q, const struct dialect_call *call,
         break;
     case BE_READ: {
         const struct be_read *op = CONTAINER_OF(call->op, const struct be_read, op);
-        bool head = call->head || op->len == 0;
-        host = head ? q->site.host : q->io;
-        err = head ? build_stat(q, call, r) : build_read(q, op, r);
+        bool download = qiniu_is_download(call);
+        host = download ? q->io : q->site.host;
+        err = download ? build_read(q, op, r) : build_stat(q, call, r);
         break;
     }
     case BE_WRITE:

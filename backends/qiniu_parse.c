@@ -564,7 +564,7 @@ int qiniu_parse(const struct dialect_site *site, const struct dialect_call *call
     }
     case BE_READ: {
         struct be_read *o = CONTAINER_OF(op, struct be_read, op);
-        if (call->head || o->len == 0) {
+        if (!qiniu_is_download(call)) {
             return parse_stat(a, &o->object, &o->meta, reterr);
         }
         return parse_read(a, o, reterr);

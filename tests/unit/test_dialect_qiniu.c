@@ -609,6 +609,10 @@ static void classifies(void **state)
         {403, "forbidden", BE_STAT, ERR_AUTH, "Forbidden"},
         {403, "invalid object status", BE_READ, ERR_ARCHIVED, "InvalidObjectStatus"},
         {404, "Document not found", BE_READ, ERR_ABSENT, "NotFound"},
+        {404, "404 page not found", BE_STAT, ERR_INVALID, "NotFound"},
+        {404, "", BE_LIST, ERR_INVALID, "NotFound"},
+        {404, "", BE_REMOVE, ERR_INVALID, "NotFound"},
+        {404, "", BE_MP_PART, ERR_INVALID, "NotFound"},
         {406, "md5 mismatch", BE_MP_PART, ERR_INTEGRITY, "ChecksumMismatch"},
         {419, "", BE_STAT, ERR_QUOTA, "AccountFrozen"},
         {429, "", BE_STAT, ERR_THROTTLED, ""},
@@ -631,7 +635,7 @@ static void classifies(void **state)
     kv_set(&headers, "retry-after", "7");
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         CLEANUP(mem_freep) char *body = mem_printf("{\"error\":\"%s\"}", cases[i].message);
-        struct be_stat o = {.op = {.key = "k"}};
+        struct be_read o = {.op = {.key = "k"}, .len = 1};
         struct dialect_call call = {.kind = cases[i].kind, .op = &o.op};
         struct dialect_answer a = {.http_status = cases[i].status, .headers = &headers, .body = body, .body_len = strlen(body)};
         struct errinfo err = {0};
@@ -644,7 +648,20 @@ static void classifies(void **state)
         assert_int_equal(err.retry_after_ms, 7000);
         assert_true(err.message[0] != '\0');
         assert_int_equal(err.outcome_unknown, cases[i].status == 579);
+        assert_int_equal(strstr(err.message, "check region, endPoint or domain in [r]") != NULL,
+                         cases[i].status == 404 && cases[i].cls == ERR_INVALID);
     }
+    /* what is asked of rs, not of the domain */
+    struct be_read o = {.op = {.key = "k"}, .len = 1};
+    struct dialect_call call = {.kind = BE_READ, .op = &o.op, .head = true};
+    struct dialect_answer a = {.http_status = 404, .headers = &headers, .body = ""};
+    struct errinfo err = {0};
+    s->dialect->classify(s, &call, &a, &err);
+    assert_int_equal(err.cls, ERR_INVALID);
+    call.head = false;
+    o.len = 0;
+    s->dialect->classify(s, &call, &a, &err);
+    assert_int_equal(err.cls, ERR_INVALID);
     s->dialect->release(s);
 }
 
