@@ -68,6 +68,10 @@ struct run {
     struct walk *walk;
     struct be_list dir;
     bool dir_seen;
+    unsigned dir_pages; /* of the directory, and those of them that brought nothing new */
+    unsigned dir_idle;
+    char *dir_mark;     /* an earlier page: what it continued with … */
+    uint64_t dir_names; /* … and its names */
     unsigned requests;
     struct be_entry *entries;
     size_t n_entries, max_entries;

@@ -177,6 +177,44 @@ static void bounds_what_it_holds(void **state)
     assert_int_equal(peer_n_requests(peer), 3 + 451);
 }
 
+/* Pages that never end. */
+static unsigned peer_turns;
+enum endless { CIRCLE, NO_NAMES, OLD_NAMES, ENDLESS };
+
+static void give_endless(void *arg, const struct peer_request *q, struct peer_step *ret)
+{
+    static char body[128]; /* the next request comes when it has been read */
+    const enum endless *what = arg;
+    const char *iter = strstr(q->head, "x-list-iter: ");
+    unsigned at = iter ? (unsigned)strtoul(iter + strlen("x-list-iter: "), NULL, 10) : 0;
+    unsigned next = *what == CIRCLE && at == 6 ? 2 : at + 1;
+    char name[64] = "";
+    if (*what != NO_NAMES) {
+        (void)snprintf(name, sizeof(name), "{\"name\":\"%u\",\"length\":1}",
+                       *what == CIRCLE ? at : 7);
+    }
+    (void)snprintf(body, sizeof(body), "{\"files\":[%s],\"iter\":\"%u\"}", name, next);
+    *ret = (struct peer_step){.body = body};
+    if (peer_turns++ > 1000) {
+        *ret = (struct peer_step){LIST()}; /* the test fails instead of going on for ever */
+    }
+}
+
+static void ends_what_goes_in_circles(void **state)
+{
+    (void)state;
+    for (enum endless what = CIRCLE; what < ENDLESS; what++) {
+        struct be_list l = {.prefix = ""};
+        peer_turns = 0;
+        peer_handler(peer, give_endless, &what);
+        (void)BE_SYNC(be, be_list, &l);
+        assert_int_equal(l.op.status, -EIO);
+        assert_int_equal(l.op.err.cls, ERR_INTEGRITY);
+        assert_null(l.entries);
+        assert_true(peer_turns < 500);
+    }
+}
+
 static void so_already(void **state)
 {
     (void)state;
@@ -317,7 +355,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(walks_in_order),          TEST(begins_where_there_may_be_nothing),
-        TEST(bounds_what_it_holds),    TEST(so_already),
+        TEST(bounds_what_it_holds),    TEST(ends_what_goes_in_circles),
+        TEST(so_already),
         TEST(reads_behind_the_end),    TEST(looks_at_what_is_copied),
         TEST(a_part_is_there_already), TEST(compares_parts_before_a_commit),
     };
