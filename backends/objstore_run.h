@@ -63,6 +63,7 @@ struct run {
         LOOK_DIR,    /* whether a directory without names is there */
     } look;
     struct be_stat source;
+    struct be_object copied; /* the source as it was last looked at, if it was */
     struct be_parts upload;
     /* a list made of directories: objstore_dirs.c */
     struct walk *walk;

@@ -295,6 +295,49 @@ static void looks_at_what_is_copied(void **state)
     assert_true(c.op.stray);
 }
 
+#define HEAD_MD5(md5)                                                                              \
+    .body = "abc", .no_body = true,                                                                \
+    .headers = "x-upyun-file-type: file\r\nETag: \"" md5 "\"\r\nContent-MD5: " md5 "\r\n"
+#define MD5_OTHER "0123456789abcdef0123456789abcdef"
+
+/* What is at the key afterwards may be somebody else's. */
+static void compares_what_a_copy_made(void **state)
+{
+    (void)state;
+    struct be_copy c = copying("k");
+    c.src_etag = MD5_ABC;
+    for (int i = 0; i < 4; i++) {
+        ANSWER(HEAD_MD5(MD5_ABC));
+        ANSWER(.body = "");
+        ANSWER(HEAD_MD5(MD5_ABC));
+        if (i == 0) {
+            ANSWER(HEAD_MD5("900150983CD24FB0D6963F7D28E17F72"));
+            assert_int_equal(BE_SYNC(be, be_copy, &c), 0);
+        } else if (i == 1) {
+            ANSWER(HEAD(MD5_OTHER)); /* an etag that is no MD5 proves nothing */
+            assert_int_equal(BE_SYNC(be, be_copy, &c), 0);
+        } else if (i == 2) {
+            ANSWER(HEAD_MD5(MD5_OTHER));
+            (void)BE_SYNC(be, be_copy, &c);
+            assert_fails(&c.op, -ESTALE, ERR_PRECOND, true, 12);
+        } else {
+            ANSWER(.body = "abcd", .no_body = true, .headers = "x-upyun-file-type: file\r\n");
+            (void)BE_SYNC(be, be_copy, &c);
+            assert_fails(&c.op, -ESTALE, ERR_PRECOND, true, 16);
+        }
+        if (i >= 2) {
+            assert_string_equal(c.object.etag, "");
+        }
+        c.object = (struct be_object){0};
+    }
+    c = copying("k"); /* any version of the source: the size is all there is */
+    c.src_etag = NULL;
+    ANSWER(.body = "");
+    ANSWER(.body = "abcd", .no_body = true, .headers = "x-upyun-file-type: file\r\n");
+    (void)BE_SYNC(be, be_copy, &c);
+    assert_fails(&c.op, -ESTALE, ERR_PRECOND, true, 18);
+}
+
 #define PARTS(parts) .body = "{\"parts\":[" parts "]}"
 #define PART(id, size, etag) "{\"id\":" #id ",\"size\":" #size ",\"etag\":\"" etag "\"}"
 
@@ -358,6 +401,7 @@ int main(void)
         TEST(bounds_what_it_holds),    TEST(ends_what_goes_in_circles),
         TEST(so_already),
         TEST(reads_behind_the_end),    TEST(looks_at_what_is_copied),
+        TEST(compares_what_a_copy_made),
         TEST(a_part_is_there_already), TEST(compares_parts_before_a_commit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
