@@ -165,7 +165,8 @@ struct be_dialect {
                                   const struct dialect_answer *a, struct dialect_request *req,
                                   struct errinfo *reterr);
     /* A 2xx answer. Writes the operation's outputs, all or none. A body that reports a failure is
-     * one: reterr then is as from classify. */
+     * one: reterr then is as from classify. ERR_INVALID with -EOPNOTSUPP: the store cannot do what
+     * is left, and what the requests before made of the object is seen, not unknown. */
     int (*parse)(const struct dialect_site *site, const struct dialect_call *call,
                  const struct dialect_answer *a, struct dialect_page *page, struct errinfo *reterr);
     /* Any other answer: class, code, request id, message, retry_after_ms. ERR_NONE: what is asked

@@ -152,9 +152,10 @@ static int qiniu_configure(const struct conf_remote *conf, struct dialect_site *
         qiniu_release(site);
         return err;
     }
-    /* Lists may be behind by seconds. Writes know no If-Match. */
+    /* Lists may be behind by seconds. Writes know no If-Match. Their insertOnly takes an object of
+     * the same content for the one that is sent: who creates it, and its metadata, may be others. */
     site->caps = BE_CAP_USER_META | BE_CAP_MULTIPART | BE_CAP_COPY | BE_CAP_REMOVE_MANY |
-                 BE_CAP_IF_ABSENT | BE_CAP_MP_META_LATE | BE_CAP_MP_UNLISTED;
+                 BE_CAP_MP_META_LATE | BE_CAP_MP_UNLISTED;
     site->limits = (struct be_limits){.max_object = 10000 * GIB,
                                       .max_put = FORM_MAX,
                                       .max_copy = 10000 * GIB,
@@ -322,7 +323,7 @@ static const struct {
     {400, ERR_INVALID, "BadRequest", ""},
     {401, ERR_AUTH, "BadToken", "bad token"},
     {403, ERR_AUTH, "Forbidden", ""},
-    {404, ERR_ABSENT, "NotFound", "no such object, or the domain is of another bucket"},
+    {404, ERR_INVALID, "NotFound", "not found"}, /* but see below */
     {406, ERR_INTEGRITY, "ChecksumMismatch", "what arrived is not what was sent"},
     {413, ERR_INVALID, "TooLarge", ""},
     {419, ERR_QUOTA, "AccountFrozen", "the account is frozen"},
@@ -362,7 +363,12 @@ void qiniu_judge(const struct qiniu *q, const struct dialect_call *call, int sta
             message = message[0] != '\0' ? message : meanings[i].message;
         }
     }
-    if ((status == 401 || status == 403) && has(message, "expired")) {
+    if (status == 404 && qiniu_is_download(call)) {
+        cls = ERR_ABSENT;
+        hint = " (no such object, or the domain is of another bucket)";
+    } else if (status == 404) { /* the other hosts say 612 of objects: it is not one of them */
+        setting = "check region, endPoint or domain";
+    } else if ((status == 401 || status == 403) && has(message, "expired")) {
         cls = ERR_SKEW; /* tokens are made for an hour from the clock that was assumed */
         code = "RequestExpired";
     } else if (status == 401 && has(message, "not specified")) {

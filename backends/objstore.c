@@ -635,8 +635,9 @@ static void run_failed(struct run *r, struct errinfo *err, int rc)
         run_again_after(r, wait_ms);
         return;
     }
-    /* what came before it is done */
-    r->fold.outcome_unknown = r->unknown || r->changed;
+    /* What came before it is done, but to say that the store cannot do more the dialect has seen what. */
+    bool seen = err->cls == ERR_INVALID && rc == -EOPNOTSUPP;
+    r->fold.outcome_unknown = r->unknown || (r->changed && !seen);
     if (r->look == LOOK_UPLOAD) {
         run_looked_at_upload(r, err->cls);
         return;

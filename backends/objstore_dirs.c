@@ -18,6 +18,8 @@
 
 /* So many requests, and a list gives what it has: nobody waits for a page without end. */
 #define REQUESTS_MAX 200u
+/* So many pages of a directory may be empty, or an earlier one once more. */
+#define PAGES_IDLE_MAX 200u
 
 static struct be_list *list_of(const struct run *r)
 {
@@ -28,6 +30,7 @@ void run_walk_free(struct run *r)
 {
     walk_free(r->walk);
     be_list_fini(&r->dir);
+    free(r->dir_mark);
 }
 
 /* Asks for the top frame's names. */
@@ -36,6 +39,9 @@ static void fill(struct run *r)
     walk_fill_begin(r->walk);
     free(r->page[0]);
     r->page[0] = NULL;
+    free(r->dir_mark);
+    r->dir_mark = NULL;
+    r->dir_pages = r->dir_idle = 0;
     r->dir = (struct be_list){
         .op = {.kind = BE_LIST, .lane = r->op->lane, .deadline_ns = r->op->deadline_ns},
         .prefix = walk_top(r->walk)->prefix,
@@ -109,9 +115,44 @@ static void add_marker(struct run *r)
     walk_add(walk_top(r->walk), "", WALK_MARKER, 0, &o, sizeof(o));
 }
 
+/* FNV-1a */
+static uint64_t hash_names(const struct be_list *l)
+{
+    uint64_t h = UINT64_C(14695981039346656037);
+    for (size_t i = 0; i < l->n_entries; i++) {
+        const char *p = l->entries[i].key;
+        do {
+            h = (h ^ (unsigned char)*p) * UINT64_C(1099511628211);
+        } while (*p++ != '\0');
+    }
+    return h;
+}
+
+/* Whether the pages of a directory go in a circle. Each is compared with one before it, which is
+ * another one after 1, 2, 4, 8 … pages: so of any circle a page is met again (Brent). */
+static int check_progress(struct run *r, const struct dialect_page *page, struct errinfo *err)
+{
+    const char *next = page->next[0];
+    uint64_t names = hash_names(&r->dir);
+    if (r->dir.n_entries == 0 || (r->dir_pages > 0 && names == r->dir_names)) {
+        r->dir_idle++;
+    }
+    if (next && ((r->dir_mark && strcmp(next, r->dir_mark) == 0) || r->dir_idle > PAGES_IDLE_MAX)) {
+        return err_set(err, ERR_INTEGRITY, -EIO, "the server lists a directory in circles");
+    }
+    r->dir_pages++;
+    if (next && (r->dir_pages & (r->dir_pages - 1)) == 0) {
+        free(r->dir_mark);
+        r->dir_mark = mem_strdup(next);
+        r->dir_names = names;
+    }
+    return 0;
+}
+
 int run_walk_take(struct run *r, struct dialect_page *page, struct errinfo *err)
 {
     struct walk_frame *f = walk_top(r->walk);
+    int rc = check_progress(r, page, err);
     size_t skip = strlen(f->prefix);
     for (size_t i = 0; i < r->dir.n_entries; i++) {
         const struct be_entry *e = &r->dir.entries[i];
@@ -130,7 +171,7 @@ int run_walk_take(struct run *r, struct dialect_page *page, struct errinfo *err)
     be_list_fini(&r->dir);
     r->dir.prefix = f->prefix;
     r->dir.delimiter = '/';
-    return 0;
+    return rc;
 }
 
 static void settle(struct run *r)

@@ -94,15 +94,28 @@ void run_look_at_made(struct run *r)
     look_at(r, r->s, r->op->key);
 }
 
+/* What is there may be of somebody who wrote meanwhile. */
 void run_looked_at_made(struct run *r)
 {
-    CONTAINER_OF(r->op, struct be_copy, op)->object = r->source.object;
+    struct be_copy *o = CONTAINER_OF(r->op, struct be_copy, op);
+    const struct be_object *made = &r->source.object;
+    bool other = made->etag_is_md5 && r->copied.etag_is_md5 &&
+                 strcasecmp(made->etag, r->copied.etag) != 0;
+    if (made->size != o->size || other) {
+        struct errinfo err = {.http_status = r->http.http_status};
+        int rc = err_set(&err, ERR_PRECOND, -ESTALE, "the copy is another version already");
+        err.outcome_unknown = true;
+        run_fail(r, &err, rc);
+        return;
+    }
+    o->object = *made;
     run_finish(r, 0);
 }
 
 void run_looked_at_source(struct run *r)
 {
     const char *etag = copied_by(r->op).etag;
+    r->copied = r->source.object;
     if (etag && etag[0] != '\0' && strcmp(r->source.object.etag, etag) != 0) {
         struct errinfo err = {.http_status = r->http.http_status};
         int rc = err_set(&err, ERR_PRECOND, -ESTALE,

@@ -63,11 +63,16 @@ struct run {
         LOOK_DIR,    /* whether a directory without names is there */
     } look;
     struct be_stat source;
+    struct be_object copied; /* the source as it was last looked at, if it was */
     struct be_parts upload;
     /* a list made of directories: objstore_dirs.c */
     struct walk *walk;
     struct be_list dir;
     bool dir_seen;
+    unsigned dir_pages; /* of the directory, and those of them that brought nothing new */
+    unsigned dir_idle;
+    char *dir_mark;     /* an earlier page: what it continued with … */
+    uint64_t dir_names; /* … and its names */
     unsigned requests;
     struct be_entry *entries;
     size_t n_entries, max_entries;

@@ -29,6 +29,13 @@ enum qiniu_sign {
 /* Of the form, before what build wrote. The policy takes 4/3 of itself in it. */
 #define QINIU_FORM_ROOM(policy_len) (1024 + 2 * (policy_len))
 
+/* Whether bytes are asked for, which come from the domain; attributes come from rs. */
+static inline bool qiniu_is_download(const struct dialect_call *call)
+{
+    return call->kind == BE_READ && !call->head &&
+           CONTAINER_OF(call->op, const struct be_read, op)->len > 0;
+}
+
 /* BE_COPY is several requests. page[0] of the call says which, NULL first; page[1] is what was seen of the source. */
 #define QINIU_COPY "copy"     /* the bytes */
 #define QINIU_META "metadata" /* its own metadata */

@@ -49,18 +49,13 @@ static int as_request(struct dialect_request *r, const char *method)
     return set_note(r, QINIU_SIGN_REQUEST);
 }
 
-/* What may be uploaded. type -1: the bucket's. insertOnly refuses an object of other content; of the same one the service may
- * say that it is stored [u]. */
-static int add_policy(const struct qiniu *q, const char *key, bool if_absent, int type,
-                      struct dialect_request *r)
+/* What may be uploaded. type -1: the bucket's. */
+static int add_policy(const struct qiniu *q, const char *key, int type, struct dialect_request *r)
 {
     CLEANUP(mem_freep) char *scope = mem_printf("%s:%s", q->site.bucket, key);
     int err = buf_adds(&r->note, "\"scope\":");
     if (err == 0) {
         err = json_put_text(&r->note, scope);
-    }
-    if (err == 0 && if_absent) {
-        err = buf_adds(&r->note, ",\"insertOnly\":1");
     }
     if (err == 0 && type >= 0) {
         err = buf_addf(&r->note, ",\"fileType\":%d", type);
@@ -94,18 +89,32 @@ static int add_fields(const struct form *f, const char *key, const struct qiniu_
                               f->boundary, m->mime ? m->mime : DEFAULT_MIME);
 }
 
-/* The bytes' MD5 ends it, which they do not hold themselves; nobody can choose a key or a value that holds it and is the
- * content's, but who can gets a longer one. */
+static bool fields_hold(const char *key, const struct qiniu_meta *m, const char *text)
+{
+    if (strstr(key, text) || (m->mime && strstr(m->mime, text))) {
+        return true;
+    }
+    for (size_t i = 0; i < m->fields.n; i++) {
+        if (strstr(m->fields.items[i].name, text) || strstr(m->fields.items[i].value, text)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The bytes' MD5 ends it, which they do not hold themselves. Fields can be made to hold it: so many
+ * numbers cannot all be in them, and one that is not is found. */
 static char *new_boundary(const uint8_t md5[DIGEST_MD5_LEN], const char *key,
                           const struct qiniu_meta *m)
 {
     char hex[2 * DIGEST_MD5_LEN + 1];
     hex_encode(md5, DIGEST_MD5_LEN, hex);
-    bool found = strstr(key, hex) || (m->mime && strstr(m->mime, hex));
-    for (size_t i = 0; i < m->fields.n; i++) {
-        found = found || strstr(m->fields.items[i].value, hex);
+    char *boundary = mem_printf("objmig-%s", hex);
+    for (unsigned i = 0; fields_hold(key, m, boundary); i++) {
+        free(boundary);
+        boundary = mem_printf("objmig-%u-%s", i, hex);
     }
-    return mem_printf("objmig-%s%s", found ? "0-" : "", hex);
+    return boundary;
 }
 
 static int build_write(const struct qiniu *q, const struct be_write *op, struct dialect_request *r,
@@ -129,7 +138,7 @@ static int build_write(const struct qiniu *q, const struct be_write *op, struct 
     kv_set(&r->headers, "content-type", type);
     err = set_note(r, QINIU_SIGN_FORM);
     if (err == 0) {
-        err = add_policy(q, op->op.key, op->if_absent, m.type, r);
+        err = add_policy(q, op->op.key, m.type, r);
     }
     size_t room = QINIU_FORM_ROOM(r->note.len);
     if (err == 0) {
@@ -216,7 +225,7 @@ static int build_commit(const struct qiniu *q, const struct be_commit *op,
         return err;
     }
     kv_set(&r->headers, "content-type", "application/json");
-    err = add_policy(q, op->op.key, op->if_absent, m.type, r);
+    err = add_policy(q, op->op.key, m.type, r);
     if (err == 0) {
         err = commit_body(op, &m, &r->own);
     }
@@ -265,7 +274,7 @@ static int build_upload(const struct qiniu *q, const struct dialect_call *call,
         }
     }
     if (err == 0 && call->kind != BE_MP_COMMIT) {
-        err = add_policy(q, call->op->key, false, q->file_type, r);
+        err = add_policy(q, call->op->key, q->file_type, r);
     }
     if (err == 0) {
         err = add_upload_path(q, call->op->key, id, number, &r->path);
@@ -426,9 +435,9 @@ static int build_kind(const struct qiniu *q, const struct dialect_call *call,
         break;
     case BE_READ: {
         const struct be_read *op = CONTAINER_OF(call->op, const struct be_read, op);
-        bool head = call->head || op->len == 0;
-        host = head ? q->site.host : q->io;
-        err = head ? build_stat(q, call, r) : build_read(q, op, r);
+        bool download = qiniu_is_download(call);
+        host = download ? q->io : q->site.host;
+        err = download ? build_read(q, op, r) : build_stat(q, call, r);
         break;
     }
     case BE_WRITE:

@@ -251,6 +251,13 @@ static int parse_commit(const struct dialect_answer *a, struct be_commit *op,
     return 0;
 }
 
+/* Absent where it may be, null, or an array. */
+static bool is_rows(const json_t *o, const char *name, bool may_lack)
+{
+    const json_t *rows = json_object_get(o, name);
+    return rows ? json_is_array(rows) || json_is_null(rows) : may_lack;
+}
+
 static int parse_parts(const struct dialect_answer *a, struct dialect_page *page,
                        struct errinfo *reterr)
 {
@@ -258,7 +265,7 @@ static int parse_parts(const struct dialect_answer *a, struct dialect_page *page
     const json_t *parts = json_object_get(o, "parts");
     size_t n = json_array_size(parts);
     uint64_t next = 0;
-    if (!o || !json_get_text(o, "uploadId")) {
+    if (!json_get_text(o, "uploadId") || !is_rows(o, "parts", false)) {
         return dialect_garbled(a, reterr, "list of parts");
     }
     struct be_part_id *ids = mem_zalloc((n + 1) * sizeof(*ids));
@@ -296,6 +303,14 @@ static void drop_entries(struct be_entry *e, size_t n)
     free(e);
 }
 
+/* Without any of what a list is made of, an answer is no empty list, and of no last page. */
+static bool is_list(const json_t *o)
+{
+    const json_t *marker = json_object_get(o, "marker");
+    return is_rows(o, "items", false) && is_rows(o, "commonPrefixes", true) &&
+           (!marker || json_is_null(marker) || json_text(marker));
+}
+
 /* Keys and common prefixes of a page, in order. NULL: something is missing. */
 static struct be_entry *read_entries(const json_t *o, size_t *ret_n, size_t *unshowable)
 {
@@ -304,8 +319,9 @@ static struct be_entry *read_entries(const json_t *o, size_t *ret_n, size_t *uns
     struct be_entry *e = mem_zalloc((n_items + n_prefixes + 1) * sizeof(*e));
     for (size_t i = 0; i < n_items + n_prefixes; i++) {
         const json_t *item = i < n_items ? json_array_get(items, i) : NULL;
-        const char *key = item ? json_get_text(item, "key") : json_text(json_array_get(prefixes, i - n_items));
-        if (item && !object_of(item, "hash", &e[n].object)) {
+        const json_t *name = item ? json_object_get(item, "key") : json_array_get(prefixes, i - n_items);
+        const char *key = json_text(name);
+        if (!json_is_string(name) || (item && !object_of(item, "hash", &e[n].object))) {
             drop_entries(e, n);
             return NULL;
         }
@@ -345,7 +361,13 @@ static int parse_list(const struct dialect_answer *a, struct be_list *op, struct
     const char *next = json_get_text(o, "marker"), *after = op->start_after;
     bool seeks = op->cursor ? op->cursor[0] == '+' : op->start_after != NULL;
     size_t n = 0, unshowable = 0;
-    struct be_entry *e = o ? read_entries(o, &n, &unshowable) : NULL;
+    if (json_object_get(o, "error")) {
+        char why[160];
+        dialect_text(why, sizeof(why), json_get_text(o, "error"));
+        reterr->http_status = a->http_status;
+        return err_set(reterr, ERR_TRANSIENT, -EIO, "the list failed: %s", why);
+    }
+    struct be_entry *e = is_list(o) ? read_entries(o, &n, &unshowable) : NULL;
     if (!e) {
         return dialect_garbled(a, reterr, "list");
     }
@@ -542,7 +564,7 @@ int qiniu_parse(const struct dialect_site *site, const struct dialect_call *call
     }
     case BE_READ: {
         struct be_read *o = CONTAINER_OF(op, struct be_read, op);
-        if (call->head || o->len == 0) {
+        if (!qiniu_is_download(call)) {
             return parse_stat(a, &o->object, &o->meta, reterr);
         }
         return parse_read(a, o, reterr);

@@ -92,7 +92,9 @@ static void set_error(const struct dialect_call *call, const struct dialect_answ
     (void)json_get_u64(doc, "code", &number);
     dialect_text(text, sizeof(text),
                       message && message[0] != '\0' ? message : "no reason given");
-    dialect_text(ret->request_id, sizeof(ret->request_id), json_get_text(doc, "id"));
+    if (json_get_text(doc, "id")) {
+        dialect_text(ret->request_id, sizeof(ret->request_id), json_get_text(doc, "id"));
+    }
     snprintf(ret->code, sizeof(ret->code), "%llu", (unsigned long long)number);
     enum err_class cls = dialect_class_of_status(ret->http_status);
     if (suspected_skew(a, cls) != 0) {
@@ -115,10 +117,15 @@ static void set_error(const struct dialect_call *call, const struct dialect_answ
     err_set(ret, cls, 0, "%s (%llu)", text, (unsigned long long)number);
 }
 
+/* "Not found" of these would be an empty list: the service must have said it. */
+static bool is_list(enum be_kind kind)
+{
+    return kind == BE_LIST || kind == BE_MP_UPLOADS;
+}
+
 void upyun_classify(const struct dialect_site *site, const struct dialect_call *call,
                     const struct dialect_answer *a, struct errinfo *ret)
 {
-    (void)site;
     CLEANUP(json_done) json_t *doc = json_read(a->body, a->body_len);
     ret->http_status = a->http_status;
     ret->retry_after_ms = dialect_retry_after(kv_get(a->headers, "retry-after"));
@@ -134,6 +141,11 @@ void upyun_classify(const struct dialect_site *site, const struct dialect_call *
             err_set(ret, cls, 0, "status %d without explanation", a->http_status);
         }
     }
+    if (ret->cls == ERR_ABSENT && is_list(call->kind) && a->http_status == 404 &&
+        ret->request_id[0] == '\0' && strcmp(ret->code, "NoSuchKey") != 0) {
+        err_set(ret, ERR_INVALID, 0, "a 404 that is not the service's; correct endPoint in [%s]",
+                site->name);
+    }
     if (ret->cls == ERR_ABSENT && is_about_upload(call->kind) &&
         strcmp(ret->code, "NoSuchBucket") != 0) {
         snprintf(ret->code, sizeof(ret->code), "NoSuchUpload");
@@ -142,17 +154,24 @@ void upyun_classify(const struct dialect_site *site, const struct dialect_call *
 
 /* --- headers */
 
+/* The etag, or what names the version where there is none, or an empty one. False: it is malformed. */
+static bool name_by(const struct kvlist *h, const char *otherwise, char ret[BE_ETAG_MAX])
+{
+    const char *etag = kv_get(h, "etag");
+    return dialect_etag(etag ? etag : "", ret) && (ret[0] != '\0' || dialect_etag(otherwise, ret));
+}
+
 /* A version's etag; without one its MD5; and without that (see name_version) nothing. */
 static int object_of(const struct dialect_answer *a, struct be_object *o, struct errinfo *reterr)
 {
     const struct kvlist *h = a->headers;
-    const char *etag = kv_get(h, "etag"), *md5 = kv_get(h, "content-md5");
+    const char *md5 = kv_get(h, "content-md5");
     uint64_t date_s = 0;
     (void)dialect_u64(kv_get(h, "x-upyun-file-date"), &date_s);
     o->mtime_ns = date_s > 0 && date_s < INT64_MAX / SECOND_NS
                       ? (int64_t)date_s * SECOND_NS
                       : dialect_http_date(kv_get(h, "last-modified"));
-    if (!dialect_etag(etag ? etag : md5 ? md5 : "", o->etag)) {
+    if (!name_by(h, md5 ? md5 : "", o->etag)) {
         return dialect_garbled(a, reterr, "etag");
     }
     o->etag_is_md5 = md5 && dialect_etag_is_hex(o->etag) && strcasecmp(md5, o->etag) == 0;
@@ -257,7 +276,7 @@ static int parse_bytes(const struct dialect_answer *a, const uint8_t *md5, const
     struct be_object o = {.size = len};
     char hex[33];
     upyun_md5(md5, data, len, hex);
-    if (!dialect_etag(kv_get(a->headers, "etag") ? kv_get(a->headers, "etag") : hex, o.etag)) {
+    if (!name_by(a->headers, hex, o.etag)) {
         return dialect_garbled(a, reterr, "etag");
     }
     o.etag_is_md5 = strcasecmp(o.etag, hex) == 0;
@@ -313,18 +332,21 @@ static bool etag_of(const json_t *o, char ret[BE_ETAG_MAX])
     return dialect_etag(etag ? etag : "", ret);
 }
 
-static int parse_list(const struct dialect_answer *a, struct be_list *op, struct dialect_page *page,
-                      struct errinfo *reterr)
+/* A list is at its end where it says so, and nowhere else. */
+static int parse_list(const struct dialect_call *call, const struct dialect_answer *a,
+                      struct dialect_page *page, struct errinfo *reterr)
 {
+    struct be_list *op = CONTAINER_OF(call->op, struct be_list, op);
     CLEANUP(json_done) json_t *doc = json_read(a->body, a->body_len);
     json_t *files = json_object_get(doc, "files"), *f;
     const char *iter = json_get_text(doc, "iter");
     size_t i, n = 0;
     op->server_date_ns = dialect_http_date(kv_get(a->headers, "date"));
-    if (a->body_len == 0) {
+    if (a->body_len == 0 && !call->page[0] && kv_get(a->headers, "content-length") &&
+        strcmp(kv_get(a->headers, "content-length"), "0") == 0) {
         return 0; /* [u] an empty directory */
     }
-    if (!json_is_array(files)) {
+    if (!json_is_array(files) || !iter || iter[0] == '\0') {
         return dialect_garbled(a, reterr, "list");
     }
     struct be_entry *entries = mem_zalloc((json_array_size(files) + 1) * sizeof(*entries));
@@ -351,7 +373,7 @@ static int parse_list(const struct dialect_answer *a, struct be_list *op, struct
     }
     op->entries = entries;
     op->n_entries = n;
-    if (iter && iter[0] != '\0' && strcmp(iter, LIST_END) != 0) {
+    if (strcmp(iter, LIST_END) != 0) {
         page->next[0] = mem_strdup(iter);
     }
     return 0;
@@ -386,8 +408,10 @@ static int parse_parts(const struct dialect_answer *a, struct dialect_page *page
     return 0;
 }
 
-static int parse_uploads(const struct dialect_call *call, const struct dialect_answer *a,
-                         struct dialect_page *page, struct errinfo *reterr)
+/* There are no pages: of a list as long as it may be nobody knows what it leaves out. */
+static int parse_uploads(const struct dialect_site *site, const struct dialect_call *call,
+                         const struct dialect_answer *a, struct dialect_page *page,
+                         struct errinfo *reterr)
 {
     const struct be_uploads *op = CONTAINER_OF(call->op, const struct be_uploads, op);
     CLEANUP(json_done) json_t *doc = json_read(a->body, a->body_len);
@@ -396,6 +420,13 @@ static int parse_uploads(const struct dialect_call *call, const struct dialect_a
     size_t i;
     if (!json_is_array(files) && !json_is_null(files)) {
         return dialect_garbled(a, reterr, "list of uploads");
+    }
+    if (json_array_size(files) >= site->limits.list_page) {
+        reterr->http_status = a->http_status;
+        return err_set(reterr, ERR_INVALID, -EIO,
+                       "there are more unfinished uploads than a list of them shows (%u); they "
+                       "expire after a day",
+                       site->limits.list_page);
     }
     page->uploads = mem_zalloc((json_array_size(files) + 1) * sizeof(*page->uploads));
     json_array_foreach(files, i, f)
@@ -421,7 +452,6 @@ static int parse_uploads(const struct dialect_call *call, const struct dialect_a
 int upyun_parse(const struct dialect_site *site, const struct dialect_call *call,
                 const struct dialect_answer *a, struct dialect_page *page, struct errinfo *reterr)
 {
-    (void)site;
     struct be_op *op = call->op;
     switch (call->kind) {
     case BE_STAT: {
@@ -438,7 +468,7 @@ int upyun_parse(const struct dialect_site *site, const struct dialect_call *call
     case BE_WRITE:
         return parse_write(a, CONTAINER_OF(op, struct be_write, op), reterr);
     case BE_LIST:
-        return parse_list(a, CONTAINER_OF(op, struct be_list, op), page, reterr);
+        return parse_list(call, a, page, reterr);
     case BE_COPY: {
         struct be_copy *o = CONTAINER_OF(op, struct be_copy, op);
         return parse_made(a, op->key, o->size, &o->object, reterr);
@@ -460,7 +490,7 @@ int upyun_parse(const struct dialect_site *site, const struct dialect_call *call
     case BE_MP_PARTS:
         return parse_parts(a, page, reterr);
     case BE_MP_UPLOADS:
-        return parse_uploads(call, a, page, reterr);
+        return parse_uploads(site, call, a, page, reterr);
     case BE_REMOVE:
     case BE_REMOVE_MANY:
     case BE_MP_ABORT:

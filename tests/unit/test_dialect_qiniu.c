@@ -39,6 +39,7 @@ static void places_hosts(void **state)
     assert_string_equal(q->io, "cdn.example.com");
     assert_string_equal(s->identity, "qiniu:bkt");
     assert_true(q->io_private && !q->io_http && q->file_type == -1);
+    assert_false(s->caps & (BE_CAP_IF_MATCH | BE_CAP_IF_ABSENT));
     s->dialect->release(s);
 
     struct conf_remote c = settings();
@@ -149,7 +150,7 @@ static void sends_forms(void **state)
     kv_set(&meta, "meta-note", "50% \xc3\xa4");
     kv_set(&meta, "meta-xattr-user.note_b", "1");
     kv_set(&meta, "storage-class", "LINE");
-    struct be_write o = {.op = {.key = "k\n\"\x01"}, .data = "bytes", .len = 5, .meta = &meta, .if_absent = true};
+    struct be_write o = {.op = {.key = "k\n\"\x01"}, .data = "bytes", .len = 5, .meta = &meta};
     struct dialect_call call = {.kind = BE_WRITE, .op = &o.op};
     build_call(s, &call, &r);
     assert_string_equal(r.method, "POST");
@@ -176,10 +177,10 @@ static void sends_forms(void **state)
     }
     assert_true(base64_decode(standard, n, policy, &n));
     CLEANUP(json_done) json_t *p = json_read(policy, n);
-    uint64_t deadline = 0, insert = 0, type = 0;
+    uint64_t deadline = 0, type = 0;
     assert_string_equal(json_get_text(p, "scope"), "bkt:k\n\"\x01");
     assert_true(json_get_u64(p, "deadline", &deadline) && deadline == WALL + 3600);
-    assert_true(json_get_u64(p, "insertOnly", &insert) && insert == 1);
+    assert_null(json_object_get(p, "insertOnly")); /* it is not what if_absent means */
     assert_true(json_get_u64(p, "fileType", &type) && type == 1);
 
     uint8_t wrong[DIGEST_MD5_LEN] = {0};
@@ -188,6 +189,47 @@ static void sends_forms(void **state)
     assert_true(s->dialect->build(s, &call, &r, &err) < 0);
     assert_int_equal(err.cls, ERR_INTEGRITY);
     dialect_request_fini(&r);
+    s->dialect->release(s);
+}
+
+/* Whoever chooses key and values knows the bytes, too, and so their MD5. */
+static void keeps_fields_in_the_form(void **state)
+{
+    (void)state;
+#define MD5_BYTES "4b3a6218bb3e3a7303e8a171a60fcf92"
+    static const char *const cases[][3] = {
+        /* key, type, boundary */
+        {"k", "text/x", "objmig-" MD5_BYTES},
+        {"k" MD5_BYTES, "text/x", "objmig-" MD5_BYTES},
+        {"k\r\n--objmig-" MD5_BYTES "\r\nx", "text/x", "objmig-0-" MD5_BYTES},
+        {"k\r\n--objmig-" MD5_BYTES "\r\n--objmig-0-" MD5_BYTES "--", "text/x",
+         "objmig-1-" MD5_BYTES},
+        {"objmig-0-" MD5_BYTES "objmig-2-" MD5_BYTES,
+         "text/x; a=objmig-" MD5_BYTES "; b=objmig-1-" MD5_BYTES, "objmig-3-" MD5_BYTES},
+    };
+    struct dialect_site *s = kodo();
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        CLEANUP(kv_fini) struct kvlist meta = {0};
+        CLEANUP(dialect_request_fini) struct dialect_request r = {0};
+        kv_set(&meta, "content-type", cases[i][1]);
+        kv_set(&meta, "meta-a", "objmig-" MD5_BYTES "objmig-0-");
+        if (i < 2) {
+            kv_set(&meta, "meta-a", "objmig-");
+        }
+        struct be_write o = {.op = {.key = cases[i][0]}, .data = "bytes", .len = 5, .meta = &meta};
+        struct dialect_call call = {.kind = BE_WRITE, .op = &o.op};
+        build_call(s, &call, &r);
+        CLEANUP(mem_freep) char *type = mem_printf("multipart/form-data; boundary=%s", cases[i][2]);
+        assert_header(&r, "content-type", type);
+        /* token, key, metadatum, file, end: nothing else begins with it, and nothing else holds it */
+        size_t n = 0;
+        const char *at = r.body, *end = at + r.body_len;
+        while ((at = memmem(at, (size_t)(end - at), cases[i][2], strlen(cases[i][2])))) {
+            at += strlen(cases[i][2]);
+            n++;
+        }
+        assert_int_equal(n, 5);
+    }
     s->dialect->release(s);
 }
 
@@ -390,7 +432,46 @@ static void lists_after_a_key(void **state)
     assert_null(l.next_cursor);
     be_list_fini(&l);
 
-    assert_true(parse_call(s, &call, "{\"items\":[{\"key\":\"d\"}]}", &err) < 0);
+    static const char *const garbled[] = {
+        "[]",
+        "{}",
+        "{\"marker\":\"M\"}",
+        "{\"items\":{}}",
+        "{\"items\":\"\"}",
+        "{\"items\":[{\"key\":\"d\"}]}",
+        "{\"items\":[{\"key\":7,\"hash\":\"h\",\"fsize\":1}]}",
+        "{\"items\":[{\"hash\":\"h\",\"fsize\":1}]}",
+        "{\"items\":[],\"commonPrefixes\":{}}",
+        "{\"items\":[],\"commonPrefixes\":[7]}",
+        "{\"items\":[],\"marker\":7}",
+        "{\"items\":[],\"marker\":\"a\\u0000\"}",
+        "{\"items\":[],\"error\":\"slow\\ndown\"}",
+        "{\"items\":[],\"error\":null}",
+    };
+    for (size_t i = 0; i < ARRAY_LEN(garbled); i++) {
+        if (parse_call(s, &call, garbled[i], &err) == 0) {
+            fail_msg("%s is a list", garbled[i]);
+        }
+        assert_int_equal(err.cls, ERR_TRANSIENT);
+        assert_null(l.entries);
+        assert_null(l.next_cursor);
+    }
+    static const char *const none[] = {
+        "{\"items\":[]}",
+        "{\"items\":null}",
+        "{\"items\":null,\"marker\":null,\"commonPrefixes\":null}",
+        "{\"items\":[],\"marker\":\"\"}",
+    };
+    for (size_t i = 0; i < ARRAY_LEN(none); i++) {
+        assert_int_equal(parse_call(s, &call, none[i], &err), 0);
+        assert_true(l.n_entries == 0 && !l.next_cursor);
+        be_list_fini(&l);
+    }
+    struct be_parts p = {.op = {.key = "k"}, .upload_id = "u"};
+    struct dialect_call parts = {.kind = BE_MP_PARTS, .op = &p.op};
+    assert_int_equal(parse_call(s, &parts, "{\"uploadId\":\"u\",\"parts\":null}", &err), 0);
+    assert_true(parse_call(s, &parts, "{\"uploadId\":\"u\"}", &err) < 0);
+    assert_true(parse_call(s, &parts, "{\"uploadId\":\"u\",\"parts\":{}}", &err) < 0);
     l.cursor = "M1";
     assert_true(s->dialect->build(s, &call, &r, &err) < 0);
     dialect_request_fini(&r);
@@ -528,6 +609,10 @@ static void classifies(void **state)
         {403, "forbidden", BE_STAT, ERR_AUTH, "Forbidden"},
         {403, "invalid object status", BE_READ, ERR_ARCHIVED, "InvalidObjectStatus"},
         {404, "Document not found", BE_READ, ERR_ABSENT, "NotFound"},
+        {404, "404 page not found", BE_STAT, ERR_INVALID, "NotFound"},
+        {404, "", BE_LIST, ERR_INVALID, "NotFound"},
+        {404, "", BE_REMOVE, ERR_INVALID, "NotFound"},
+        {404, "", BE_MP_PART, ERR_INVALID, "NotFound"},
         {406, "md5 mismatch", BE_MP_PART, ERR_INTEGRITY, "ChecksumMismatch"},
         {419, "", BE_STAT, ERR_QUOTA, "AccountFrozen"},
         {429, "", BE_STAT, ERR_THROTTLED, ""},
@@ -550,7 +635,7 @@ static void classifies(void **state)
     kv_set(&headers, "retry-after", "7");
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         CLEANUP(mem_freep) char *body = mem_printf("{\"error\":\"%s\"}", cases[i].message);
-        struct be_stat o = {.op = {.key = "k"}};
+        struct be_read o = {.op = {.key = "k"}, .len = 1};
         struct dialect_call call = {.kind = cases[i].kind, .op = &o.op};
         struct dialect_answer a = {.http_status = cases[i].status, .headers = &headers, .body = body, .body_len = strlen(body)};
         struct errinfo err = {0};
@@ -563,7 +648,20 @@ static void classifies(void **state)
         assert_int_equal(err.retry_after_ms, 7000);
         assert_true(err.message[0] != '\0');
         assert_int_equal(err.outcome_unknown, cases[i].status == 579);
+        assert_int_equal(strstr(err.message, "check region, endPoint or domain in [r]") != NULL,
+                         cases[i].status == 404 && cases[i].cls == ERR_INVALID);
     }
+    /* what is asked of rs, not of the domain */
+    struct be_read o = {.op = {.key = "k"}, .len = 1};
+    struct dialect_call call = {.kind = BE_READ, .op = &o.op, .head = true};
+    struct dialect_answer a = {.http_status = 404, .headers = &headers, .body = ""};
+    struct errinfo err = {0};
+    s->dialect->classify(s, &call, &a, &err);
+    assert_int_equal(err.cls, ERR_INVALID);
+    call.head = false;
+    o.len = 0;
+    s->dialect->classify(s, &call, &a, &err);
+    assert_int_equal(err.cls, ERR_INVALID);
     s->dialect->release(s);
 }
 
@@ -572,6 +670,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(places_hosts),      cmocka_unit_test(refuses_settings),
         cmocka_unit_test(signs_reads_in_the_url), cmocka_unit_test(sends_forms),
+        cmocka_unit_test(keeps_fields_in_the_form),
         cmocka_unit_test(refuses_metadata),  cmocka_unit_test(checks_hashes),
         cmocka_unit_test(checks_commits),    cmocka_unit_test(lists_after_a_key),
         cmocka_unit_test(copies_in_steps),   cmocka_unit_test(refuses_copies),

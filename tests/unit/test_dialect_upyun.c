@@ -302,6 +302,7 @@ static void classifies(void **state)
     assert_int_equal(classify_at(s, BE_LIST, NULL, 401, "{\"code\":40100007}", NULL).cls, ERR_AUTH);
     assert_int_equal(classify_at(s, BE_LIST, NULL, 401, "{\"code\":40100005}", late).cls, ERR_AUTH);
     assert_int_equal(classify_at(s, BE_STAT, "k", 404, "", NULL).cls, ERR_ABSENT);
+    assert_int_equal(classify_at(s, BE_LIST, NULL, 404, "", NULL).cls, ERR_ABSENT);
     assert_int_equal(classify_at(s, BE_STAT, "k", 502, "<html>", NULL).cls, ERR_TRANSIENT);
     be_dialect_upyun.release(s);
 }
@@ -352,13 +353,19 @@ static void parses_lists(void **state)
     static const char *const garbled[] = {
         "{",
         "[]",
-        "{\"files\":{}}",
-        "{\"files\":[{\"name\":\"a\",\"length\":1},{\"name\":\"b\"}]}",
-        "{\"files\":[{\"name\":\"a\",\"length\":-1}]}",
-        "{\"files\":[{\"length\":1}]}",
-        "{\"files\":[{\"name\":\"a\\u0000b\",\"length\":1}]}",
-        "{\"files\":[{\"name\":\"\xff\",\"length\":1}]}",
-        "{\"files\":[]} more",
+        "{\"files\":{},\"iter\":\"n\"}",
+        "{\"files\":[{\"name\":\"a\",\"length\":1},{\"name\":\"b\"}],\"iter\":\"n\"}",
+        "{\"files\":[{\"name\":\"a\",\"length\":-1}],\"iter\":\"n\"}",
+        "{\"files\":[{\"length\":1}],\"iter\":\"n\"}",
+        "{\"files\":[{\"name\":\"a\\u0000b\",\"length\":1}],\"iter\":\"n\"}",
+        "{\"files\":[{\"name\":\"\xff\",\"length\":1}],\"iter\":\"n\"}",
+        "{\"files\":[],\"iter\":\"n\"} more",
+        /* whole lists say that they are: that is no end */
+        "{\"files\":[]}",
+        "{\"files\":[],\"iter\":null}",
+        "{\"files\":[],\"iter\":7}",
+        "{\"files\":[],\"iter\":\"\"}",
+        "",
     };
     for (size_t i = 0; i < ARRAY_LEN(garbled); i++) {
         assert_int_equal(parse_200(s, &l.op, garbled[i], &ans), -EIO);
@@ -366,6 +373,12 @@ static void parses_lists(void **state)
         assert_null(l.entries);
         assert_null(ans.page.next[0]);
     }
+    kv_set(&ans.headers, "content-length", "0");
+    assert_int_equal(parse_200(s, &l.op, "", &ans), 0); /* an empty directory */
+    assert_int_equal(l.n_entries, 0);
+    struct dialect_call second = {.kind = BE_LIST, .op = &l.op, .page = {"next"}};
+    struct dialect_answer a = {.http_status = 200, .headers = &ans.headers, .body = ""};
+    assert_int_equal(be_dialect_upyun.parse(s, &second, &a, &ans.page, &ans.err), -EIO);
     be_dialect_upyun.release(s);
 }
 
@@ -405,6 +418,10 @@ static void parses_uploads(void **state)
     u.prefix = "k";
     assert_int_equal(parse_200(s, &u.op, body, &ans), 0);
     assert_int_equal(ans.page.n_uploads, 2);
+    s->limits.list_page = 4; /* as many as were asked for: there may be more */
+    assert_int_equal(parse_200(s, &u.op, body, &ans), -EIO);
+    assert_int_equal(ans.err.cls, ERR_INVALID);
+    assert_null(ans.page.uploads);
     be_dialect_upyun.release(s);
 }
 
@@ -434,6 +451,17 @@ static void parses_stats(void **state)
     kv_set(&ans.headers, "content-md5", "0123456789ABCDEF0123456789abcdef");
     assert_int_equal(parse_200(s, &st.op, "", &ans), 0);
     assert_true(st.object.etag_is_md5);
+    static const char *const empty[] = {"", "\"\""};
+    for (size_t i = 0; i < ARRAY_LEN(empty); i++) { /* as if there were none */
+        struct be_part p = {.op = {.kind = BE_MP_PART, .key = "k"}, .data = "x", .len = 1};
+        kv_set(&ans.headers, "etag", empty[i]);
+        assert_int_equal(parse_200(s, &st.op, "", &ans), 0);
+        assert_string_equal(st.object.etag, "0123456789ABCDEF0123456789abcdef");
+        assert_true(st.object.etag_is_md5);
+        assert_int_equal(parse_200(s, &p.op, "", &ans), 0);
+        assert_string_equal(p.object.etag, "9dd4e461268c8034f5c8564e155c67a6");
+        assert_true(p.object.etag_is_md5);
+    }
     be_stat_fini(&st);
 
     struct be_write w = {.op = {.kind = BE_WRITE, .key = "k"}, .data = "x", .len = 1};

@@ -783,6 +783,13 @@ static void takes_several_steps(void **state)
     ANSWER(.status = 400);
     (void)BE_SYNC(q, be_copy, &o);
     assert_fails(&o.op, -EINVAL, ERR_INVALID, true, 10);
+    /* all is done and seen, and it is not what was wanted: nothing about that is unknown */
+    ANSWER(.body = "{\"hash\":\"Fh\",\"fsize\":3,\"mimeType\":\"a/b\",\"x-qn-meta\":{\"old\":\"1\"}}");
+    ANSWER(.body = "");
+    ANSWER(.body = "");
+    ANSWER(.body = "{\"hash\":\"Fh\",\"fsize\":3,\"x-qn-meta\":{\"old\":\"1\",\"a\":\"1\"}}");
+    (void)BE_SYNC(q, be_copy, &o);
+    assert_fails(&o.op, -EOPNOTSUPP, ERR_INVALID, false, 14);
     be_close(q);
 }
 

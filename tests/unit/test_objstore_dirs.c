@@ -111,6 +111,9 @@ static void begins_where_there_may_be_nothing(void **state)
     (void)BE_SYNC(be, be_list, &l);
     assert_fails(&l.op, -ENOENT, ERR_ABSENT, false, 8);
     assert_string_equal(l.op.err.code, "NoSuchBucket");
+    ANSWER(.status = 404, .body = "<html>"); /* of somebody who is not the service */
+    (void)BE_SYNC(be, be_list, &l);
+    assert_fails(&l.op, -EINVAL, ERR_INVALID, false, 9);
     /* no key is below these, and nothing is asked */
     static const char *const nowhere[] = {"a//b", "/a", "//"};
     for (size_t i = 0; i < ARRAY_LEN(nowhere); i++) {
@@ -119,11 +122,11 @@ static void begins_where_there_may_be_nothing(void **state)
         assert_int_equal(l.n_entries, 0);
         be_list_fini(&l);
     }
-    assert_int_equal(peer_n_requests(peer), 8);
+    assert_int_equal(peer_n_requests(peer), 9);
     l.prefix = "";
     l.cursor = "nonsense";
     (void)BE_SYNC(be, be_list, &l);
-    assert_fails(&l.op, -EINVAL, ERR_INVALID, false, 8);
+    assert_fails(&l.op, -EINVAL, ERR_INVALID, false, 9);
 }
 
 /* More names than are held at once, and more directories than one page waits for. */
@@ -150,7 +153,7 @@ static void bounds_what_it_holds(void **state)
                                   i > 0 ? "," : "{\"files\":[", i),
                          0);
     }
-    assert_int_equal(buf_adds(&many, "]}"), 0);
+    assert_int_equal(buf_adds(&many, "],\"iter\":\"g2gCZAAEbmV4dGQAA2VvZg\"}"), 0);
     ANSWER(.body = buf_str(&many));
     peer_fallback(peer, &(struct peer_step){LIST()});
     char *cursor = NULL;
@@ -172,6 +175,44 @@ static void bounds_what_it_holds(void **state)
     assert_int_equal(n, 450);
     assert_int_equal(pages, 3);
     assert_int_equal(peer_n_requests(peer), 3 + 451);
+}
+
+/* Pages that never end. */
+static unsigned peer_turns;
+enum endless { CIRCLE, NO_NAMES, OLD_NAMES, ENDLESS };
+
+static void give_endless(void *arg, const struct peer_request *q, struct peer_step *ret)
+{
+    static char body[128]; /* the next request comes when it has been read */
+    const enum endless *what = arg;
+    const char *iter = strstr(q->head, "x-list-iter: ");
+    unsigned at = iter ? (unsigned)strtoul(iter + strlen("x-list-iter: "), NULL, 10) : 0;
+    unsigned next = *what == CIRCLE && at == 6 ? 2 : at + 1;
+    char name[64] = "";
+    if (*what != NO_NAMES) {
+        (void)snprintf(name, sizeof(name), "{\"name\":\"%u\",\"length\":1}",
+                       *what == CIRCLE ? at : 7);
+    }
+    (void)snprintf(body, sizeof(body), "{\"files\":[%s],\"iter\":\"%u\"}", name, next);
+    *ret = (struct peer_step){.body = body};
+    if (peer_turns++ > 1000) {
+        *ret = (struct peer_step){LIST()}; /* the test fails instead of going on for ever */
+    }
+}
+
+static void ends_what_goes_in_circles(void **state)
+{
+    (void)state;
+    for (enum endless what = CIRCLE; what < ENDLESS; what++) {
+        struct be_list l = {.prefix = ""};
+        peer_turns = 0;
+        peer_handler(peer, give_endless, &what);
+        (void)BE_SYNC(be, be_list, &l);
+        assert_int_equal(l.op.status, -EIO);
+        assert_int_equal(l.op.err.cls, ERR_INTEGRITY);
+        assert_null(l.entries);
+        assert_true(peer_turns < 500);
+    }
 }
 
 static void so_already(void **state)
@@ -254,6 +295,49 @@ static void looks_at_what_is_copied(void **state)
     assert_true(c.op.stray);
 }
 
+#define HEAD_MD5(md5)                                                                              \
+    .body = "abc", .no_body = true,                                                                \
+    .headers = "x-upyun-file-type: file\r\nETag: \"" md5 "\"\r\nContent-MD5: " md5 "\r\n"
+#define MD5_OTHER "0123456789abcdef0123456789abcdef"
+
+/* What is at the key afterwards may be somebody else's. */
+static void compares_what_a_copy_made(void **state)
+{
+    (void)state;
+    struct be_copy c = copying("k");
+    c.src_etag = MD5_ABC;
+    for (int i = 0; i < 4; i++) {
+        ANSWER(HEAD_MD5(MD5_ABC));
+        ANSWER(.body = "");
+        ANSWER(HEAD_MD5(MD5_ABC));
+        if (i == 0) {
+            ANSWER(HEAD_MD5("900150983CD24FB0D6963F7D28E17F72"));
+            assert_int_equal(BE_SYNC(be, be_copy, &c), 0);
+        } else if (i == 1) {
+            ANSWER(HEAD(MD5_OTHER)); /* an etag that is no MD5 proves nothing */
+            assert_int_equal(BE_SYNC(be, be_copy, &c), 0);
+        } else if (i == 2) {
+            ANSWER(HEAD_MD5(MD5_OTHER));
+            (void)BE_SYNC(be, be_copy, &c);
+            assert_fails(&c.op, -ESTALE, ERR_PRECOND, true, 12);
+        } else {
+            ANSWER(.body = "abcd", .no_body = true, .headers = "x-upyun-file-type: file\r\n");
+            (void)BE_SYNC(be, be_copy, &c);
+            assert_fails(&c.op, -ESTALE, ERR_PRECOND, true, 16);
+        }
+        if (i >= 2) {
+            assert_string_equal(c.object.etag, "");
+        }
+        c.object = (struct be_object){0};
+    }
+    c = copying("k"); /* any version of the source: the size is all there is */
+    c.src_etag = NULL;
+    ANSWER(.body = "");
+    ANSWER(.body = "abcd", .no_body = true, .headers = "x-upyun-file-type: file\r\n");
+    (void)BE_SYNC(be, be_copy, &c);
+    assert_fails(&c.op, -ESTALE, ERR_PRECOND, true, 18);
+}
+
 #define PARTS(parts) .body = "{\"parts\":[" parts "]}"
 #define PART(id, size, etag) "{\"id\":" #id ",\"size\":" #size ",\"etag\":\"" etag "\"}"
 
@@ -314,8 +398,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(walks_in_order),          TEST(begins_where_there_may_be_nothing),
-        TEST(bounds_what_it_holds),    TEST(so_already),
+        TEST(bounds_what_it_holds),    TEST(ends_what_goes_in_circles),
+        TEST(so_already),
         TEST(reads_behind_the_end),    TEST(looks_at_what_is_copied),
+        TEST(compares_what_a_copy_made),
         TEST(a_part_is_there_already), TEST(compares_parts_before_a_commit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
