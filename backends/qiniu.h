@@ -4,6 +4,7 @@
 
 #include "dialect.h"
 #include "digest.h"
+#include "mem.h"
 
 struct qiniu {
     struct dialect_site site; /* first; host is that of rs */
