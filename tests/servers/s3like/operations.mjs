@@ -411,7 +411,7 @@ export const operations = {
 
     async UploadPartCopy(r, bucket) {
         if (world.skin.noPartCopy)
-            throw new StoreError(501, 'NotImplemented', 'A header you provided implies functionality that is not implemented.');
+            throw new StoreError(501, 'NotImplemented', 'This service does not copy into parts.');
         const number = partNumber(r);
         uploadOf(r, bucket);
         const from = copySource(r);
