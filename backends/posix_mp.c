@@ -217,8 +217,7 @@ static int load_upload(struct local *l, const char *id, struct local_upload **re
     struct local_upload *u = mem_zalloc(sizeof(*u));
     (void)snprintf(u->id, sizeof(u->id), "%s", id);
     int err = read_upload_file(fd, u);
-    struct stat st;
-    bool has_data = fstatat(fd, DATA_FILE, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode);
+    bool says_data = false;
     const struct dirent *e;
     while (err == 0 && (e = readdir(d))) {
         struct mp_part p;
@@ -226,9 +225,7 @@ static int load_upload(struct local *l, const char *id, struct local_upload **re
         if (!parse_part(e->d_name, &p, &time)) {
             continue;
         }
-        if (!p.own_file && !has_data) {
-            err = -ENOENT; /* a commit took it */
-        }
+        says_data = says_data || !p.own_file;
         const struct mp_part *other = find_part_locked(u, p.number);
         struct mp_part scratch;
         if (other && parse_part(other->file, &scratch, &other_time) && other_time > time) {
@@ -238,6 +235,12 @@ static int load_upload(struct local *l, const char *id, struct local_upload **re
             u->stride = p.number > 1 ? p.offset / (p.number - 1) : MAX(u->stride, p.size);
         }
         put_part_locked(u, &p);
+    }
+    /* After the names: they may have come while we looked, and data before them. */
+    struct stat st;
+    if (err == 0 && says_data &&
+        (fstatat(fd, DATA_FILE, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode))) {
+        err = -ENOENT; /* a commit took it */
     }
     (void)closedir(d);
     if (err < 0) {

@@ -13,7 +13,7 @@
 static int get_text(const char *command, struct client *c, struct buf *ret)
 {
     struct errinfo err = {0};
-    int r;
+    int r = 0;
 
     if (c->fd >= 0) {
         json_t *answer;

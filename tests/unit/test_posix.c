@@ -2,6 +2,7 @@
  * tests/contract. */
 #include "be_test.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <ftw.h>
 #include <sys/socket.h>
@@ -10,8 +11,24 @@
 #include <sys/un.h>
 #include <sys/xattr.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "posix.h"
+
+/* Who looks into a directory is put off before its first name, every second one: others come in between. */
+static unsigned looks; /* atomic; 0 = nobody is */
+
+struct dirent *__real_readdir64(DIR *d);
+struct dirent *__wrap_readdir64(DIR *d);
+
+struct dirent *__wrap_readdir64(DIR *d)
+{
+    if (__atomic_load_n(&looks, __ATOMIC_RELAXED) > 0 && telldir(d) == 0 &&
+        __atomic_fetch_add(&looks, 1, __ATOMIC_RELAXED) % 2 == 0) {
+        (void)usleep(20000);
+    }
+    return __real_readdir64(d);
+}
 
 static char outside[] = "/tmp/objmig-posix-XXXXXX"; /* holds root/, and what must not be reached */
 static char root[sizeof(outside) + 8];
@@ -566,6 +583,37 @@ static void folders_come_and_go(void **state)
     }
 }
 
+/* The first parts of an upload come together, and each finds out by itself what is there already. */
+static void first_parts_at_once(void **state)
+{
+    enum { ROUNDS = 5, PARTS = 4 };
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        struct be_mp mp = {.op = {.key = "mp"}};
+        assert_int_equal(BE_SYNC(be, be_mp_begin, &mp), 0);
+        struct be_part p[PARTS] = {0};
+        running = PARTS;
+        looks = 1;
+        for (unsigned i = 0; i < PARTS; i++) {
+            p[i] = (struct be_part){
+                .op = {.key = "mp", .done = count_down},
+                .upload_id = mp.upload_id,
+                .number = i + 1,
+                .data = "x",
+                .len = 1,
+            };
+            be_mp_part(be, &p[i]);
+        }
+        pool_drain(be_test_env.workers);
+        looks = 0;
+        assert_int_equal(running, 0);
+        for (unsigned i = 0; i < PARTS; i++) {
+            assert_int_equal(p[i].op.status, 0);
+        }
+        assert_int_equal(BE_SYNC(be, be_mp_abort, &mp), 0);
+        free(mp.upload_id);
+    }
+}
+
 /* Entries carry what the directory tells, so that nobody has to ask for each. */
 static void entries_with_attributes(void **state)
 {
@@ -649,6 +697,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(huge_directory, start, stop),
         cmocka_unit_test_setup_teardown(entries_with_attributes, start, stop),
         cmocka_unit_test_setup_teardown(folders_come_and_go, start, stop),
+        cmocka_unit_test_setup_teardown(first_parts_at_once, start, stop),
         cmocka_unit_test_setup_teardown(many_lists, start, stop),
         cmocka_unit_test_setup_teardown(bad_roots, start, stop),
     };
