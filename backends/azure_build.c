@@ -403,6 +403,17 @@ static int build_kind(const struct azure *z, const struct dialect_call *call,
         return build_uploads(z, call, r) < 0
                    ? err_set(reterr, ERR_LOCAL, -ENOMEM, "uploads: no memory")
                    : 0;
+    case BE_RESTORE: {
+        /* There are no days: the object leaves the archive for good. */
+        const struct be_restore *o = CONTAINER_OF(op, const struct be_restore, op);
+        r->method = "PUT";
+        kv_set(&r->query, "comp", "tier");
+        kv_set(&r->headers, "x-ms-access-tier", "Hot");
+        if (o->tier) {
+            kv_set(&r->headers, "x-ms-rehydrate-priority", o->tier);
+        }
+        return 0;
+    }
     case BE_REMOVE_MANY: /* not among the capabilities */
     case BE_MP_BEGIN:    /* done at once */
     case BE_MP_ABORT:

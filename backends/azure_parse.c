@@ -581,6 +581,11 @@ int azure_parse(const struct dialect_site *site, const struct dialect_call *call
         return parse_parts(a, CONTAINER_OF(op, const struct be_parts, op), page, reterr);
     case BE_MP_UPLOADS:
         return parse_uploads(call, a, page, reterr);
+    case BE_RESTORE:
+        CONTAINER_OF(op, struct be_restore, op)->state = a->http_status == 202   ? BE_RESTORE_BEGUN
+                                                         : a->http_status == 409 ? BE_RESTORE_UNDER_WAY
+                                                                                 : BE_RESTORE_READABLE;
+        return 0;
     case BE_REMOVE:
     case BE_REMOVE_MANY:
     case BE_MP_BEGIN:

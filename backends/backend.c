@@ -54,6 +54,7 @@ static const struct {
     [BE_MP_ABORT] = {"mp_abort", BE_CAP_MULTIPART},
     [BE_MP_PARTS] = {"mp_parts", BE_CAP_MULTIPART},
     [BE_MP_UPLOADS] = {"mp_uploads", BE_CAP_MULTIPART},
+    [BE_RESTORE] = {"restore", BE_CAP_RESTORE},
 };
 
 #define BE_CAPS_OF_CHANGES                                                                         \
@@ -387,6 +388,9 @@ static void reset_outputs(struct be_op *op, bool drop)
         o->n_uploads = 0;
         break;
     }
+    case BE_RESTORE:
+        CONTAINER_OF(op, struct be_restore, op)->state = BE_RESTORE_BEGUN;
+        break;
     case BE_REMOVE:
     case BE_MP_ABORT:
     case BE_KINDS:
@@ -873,6 +877,10 @@ static int check_arguments(struct be_op *op)
         }
         return 0;
     }
+    case BE_RESTORE:
+        return CONTAINER_OF(op, const struct be_restore, op)->days > 0
+                   ? 0
+                   : be_fail(op, ERR_INVALID, "", "an object is restored for a day at least");
     case BE_STAT:
     case BE_KINDS:
         break;
@@ -955,6 +963,12 @@ DEFINE_CALL(mp_commit, be_commit, BE_MP_COMMIT)
 DEFINE_CALL(mp_abort, be_mp, BE_MP_ABORT)
 DEFINE_CALL(mp_parts, be_parts, BE_MP_PARTS)
 DEFINE_CALL(mp_uploads, be_uploads, BE_MP_UPLOADS)
+DEFINE_CALL(restore, be_restore, BE_RESTORE)
+
+bool be_archived(const struct be *be, const char *storage_class)
+{
+    return (be->caps & BE_CAP_RESTORE) && be->ops->archived(be, storage_class);
+}
 
 void be_cancel(struct be_op *op)
 {

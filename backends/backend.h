@@ -46,6 +46,7 @@ enum be_cap {
     BE_CAP_REAL_DIRS = 1 << 10,  /* "dir/" is a directory with attributes of its own, made with its first child */
     BE_CAP_MP_ETAG_MD5S = 1 << 9, /* the commit's etag is "md5(part md5s)-N" */
     BE_CAP_MP_META_LATE = 1 << 11, /* an object made of parts gets its metadata at the commit, not when it is begun */
+    BE_CAP_RESTORE = 1 << 15,   /* restore present: objects of some classes cannot be read before it */
     BE_CAP_READ_ONLY = 1 << 16, /* all changes fail with ERR_INVALID -EROFS, before the driver hears of them */
     BE_CAP_MP_NO_ABORT = 1 << 12, /* an upload is nothing but its parts: without any it is not listed and counts as gone, and they
                                    * vanish by themselves: abort only says that nobody wants them */
@@ -82,6 +83,7 @@ struct be_object {
 enum be_kind {
     BE_STAT, BE_READ, BE_WRITE, BE_REMOVE, BE_LIST, BE_COPY, BE_REMOVE_MANY,
     BE_MP_BEGIN, BE_MP_PART, BE_MP_COMMIT, BE_MP_ABORT, BE_MP_PARTS, BE_MP_UPLOADS,
+    BE_RESTORE,
     BE_KINDS
 };
 
@@ -242,6 +244,21 @@ struct be_uploads {
     size_t n_uploads;
 };
 
+/* Asks for an archived object to be made readable, which takes the store minutes to days. Asking twice is a success, and so is
+ * asking for what is readable. */
+enum be_restored {
+    BE_RESTORE_BEGUN,
+    BE_RESTORE_UNDER_WAY, /* somebody asked before */
+    BE_RESTORE_READABLE,
+};
+struct be_restore {
+    struct be_op op;
+    unsigned days;             /* that it stays readable, from 1; Azure has no such time: it leaves the archive for good */
+    const char *tier;          /* how fast, as the provider spells it; NULL = its usual */
+    const char *storage_class; /* of the object as it was told; "" = not known */
+    enum be_restored state;    /* out */
+};
+
 /* What a backend is given to live with. */
 struct be_env {
     struct pool *workers;
@@ -262,6 +279,7 @@ struct be_ops {
     /* Why the store takes no object of that key, one clause without the key itself, or NULL. Pure. NULL: it takes all up to
      * limits.max_key bytes. */
     const char *(*key_fault)(const struct be *be, const char *key);
+    bool (*archived)(const struct be *be, const char *storage_class); /* as be_archived; with BE_CAP_RESTORE */
     void (*cancel)(struct be *be, struct be_op *op); /* done still runs, perhaps with ERR_CANCELED; NULL: cannot */
     /* required */
     void (*stat)(struct be *be, struct be_stat *op);
@@ -278,6 +296,7 @@ struct be_ops {
     void (*mp_abort)(struct be *be, struct be_mp *op);
     void (*mp_parts)(struct be *be, struct be_parts *op);
     void (*mp_uploads)(struct be *be, struct be_uploads *op);
+    void (*restore)(struct be *be, struct be_restore *op);
 };
 
 /* Every driver's struct begins with this. */
@@ -308,6 +327,10 @@ int be_renew(struct be *be, const struct conf_remote *conf, struct errinfo *rete
  * -EILSEQ for any other (mv takes EINVAL for a move into itself, and says so). */
 int be_key_check(const struct be *be, const char *key, struct errinfo *reterr);
 
+/* Whether objects of that class, as stat and lists tell it, have to be restored before they can be read: all of them or, where a
+ * class archives what nobody reads for long, some. */
+bool be_archived(const struct be *be, const char *storage_class);
+
 /* The checksum by which a store with those capabilities can be believed, CRC-64/XZ or CRC-32C; as in digest.h, 0 is that of
  * nothing. */
 static inline bool be_has_crc(uint32_t caps)
@@ -334,6 +357,7 @@ void be_mp_commit(struct be *be, struct be_commit *op);
 void be_mp_abort(struct be *be, struct be_mp *op);
 void be_mp_parts(struct be *be, struct be_parts *op);
 void be_mp_uploads(struct be *be, struct be_uploads *op);
+void be_restore(struct be *be, struct be_restore *op);
 /* Asks for an early end; done still runs, with the operation's own result or ERR_CANCELED. The caller knows that op's
  * memory is alive, that is, that its done() cannot have given it away yet. */
 void be_cancel(struct be_op *op);

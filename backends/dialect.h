@@ -135,6 +135,8 @@ enum dialect_follow {
 
 struct be_dialect {
     const char *name; /* of the provider, "s3" */
+    const char *const *archives; /* storage classes as be_archived means them, with a NULL at the
+                                    end; NULL without BE_CAP_RESTORE */
     bool token_alone; /* a token makes requests valid by itself: id and token, no secret */
     /* From settings to a site; no request is made, but files that the settings name may be read.
      * Unknown, missing and contradictory settings are ERR_INVALID, one line that names section, key

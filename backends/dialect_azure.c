@@ -185,7 +185,7 @@ static int azure_configure(const struct conf_remote *conf, struct dialect_site *
     }
     z->scope = mem_strdup(azure_scope(conf->encryption ? conf->encryption : ""));
     site->caps = BE_CAP_IF_MATCH | BE_CAP_IF_ABSENT | BE_CAP_USER_META | BE_CAP_MULTIPART |
-                 BE_CAP_COPY | BE_CAP_LIST_STRONG | BE_CAP_MP_META_LATE | BE_CAP_MP_NO_ABORT;
+                 BE_CAP_COPY | BE_CAP_LIST_STRONG | BE_CAP_MP_META_LATE | BE_CAP_MP_NO_ABORT | BE_CAP_RESTORE;
     /* Put Block From URL is not known to the emulator */
     const char *part_copy = kv_get(&conf->defaults, "partCopy");
     if (part_copy ? strcmp(part_copy, "on") == 0 : !dialect_host_is_address(site->host)) {
@@ -617,7 +617,6 @@ static void azure_classify(const struct dialect_site *site, const struct dialect
 {
     struct xml_field f[] = {
         {"Error/Code", NULL}, {"Error/Message", NULL}, {"Error/AuthenticationErrorDetail", NULL}};
-    (void)call;
     if (a->body_len > 0) {
         (void)xml_read(a->body, a->body_len, f, ARRAY_LEN(f), NULL);
     }
@@ -646,10 +645,16 @@ static void azure_classify(const struct dialect_site *site, const struct dialect
         err_set(ret, cls, 0, "status %d without explanation", a->http_status);
     }
     xml_fields_fini(f, ARRAY_LEN(f));
+    if (call->kind == BE_RESTORE && strcmp(ret->code, "BlobBeingRehydrated") == 0) {
+        err_clear(ret); /* asked for before */
+    }
 }
+
+static const char *const azure_archives[] = {"Archive", NULL};
 
 const struct be_dialect be_dialect_azure = {
     .name = "azure",
+    .archives = azure_archives,
     .token_alone = true,
     .configure = azure_configure,
     .release = azure_release,

@@ -55,6 +55,9 @@ static int bos_signature(const struct s3like *s, const struct sign_key *key,
     return sign_bce(&req, key, date, SIGN_VALID_S, out);
 }
 
+static const char *const bos_archives[] = {"ARCHIVE",
+                                           NULL};
+
 static int bos_configure(const struct conf_remote *conf, struct dialect_site **ret,
                          struct errinfo *reterr)
 {
@@ -78,7 +81,7 @@ static int bos_configure(const struct conf_remote *conf, struct dialect_site **r
     }
     s3like_home(s, conf, &bos_service, endpoint); /* [u]: copies between regions, so not tried */
     site->caps = BE_CAP_USER_META | BE_CAP_MULTIPART | BE_CAP_COPY | BE_CAP_PART_COPY |
-                 BE_CAP_REMOVE_MANY | BE_CAP_LIST_STRONG | BE_CAP_CRC32C;
+                 BE_CAP_REMOVE_MANY | BE_CAP_LIST_STRONG | BE_CAP_CRC32C | BE_CAP_RESTORE;
     if (dialect_option_on(conf, "conditionalWrites", false)) {
         site->caps |=
             BE_CAP_IF_ABSENT; /* [u]: x-bce-forbid-overwrite at commits, and in versioned buckets */
@@ -192,6 +195,20 @@ static void rename_query(const struct dialect_call *call, struct dialect_request
     }
 }
 
+/* What the family writes into a body is in headers here. */
+static void restore_headers(const struct be_restore *op, struct dialect_request *r)
+{
+    buf_clear(&r->own);
+    r->body = NULL;
+    r->body_len = 0;
+    kv_set(&r->headers, "content-md5", NULL);
+    kv_set(&r->headers, "content-type", NULL);
+    dialect_set_number(&r->headers, "x-bce-restore-days", op->days);
+    if (op->tier) {
+        kv_set(&r->headers, "x-bce-restore-tier", op->tier);
+    }
+}
+
 static int bos_build(const struct dialect_site *site, const struct dialect_call *call,
                      struct dialect_request *r, struct errinfo *reterr)
 {
@@ -203,6 +220,9 @@ static int bos_build(const struct dialect_site *site, const struct dialect_call 
         return err;
     }
     rename_query(call, r);
+    if (call->kind == BE_RESTORE) {
+        restore_headers(CONTAINER_OF(call->op, const struct be_restore, op), r);
+    }
     if (call->kind == BE_MP_BEGIN) {
         kv_set(&r->headers, "x-bce-content-crc32c-flag", "true"); /* [u]: where it is told then */
     }
@@ -242,6 +262,7 @@ static void bos_classify(const struct dialect_site *site, const struct dialect_c
     } else {
         s3like_classify_bare(of(site), call, a, ret);
     }
+    s3like_restore_done(call, ret);
 }
 
 /* For an answer that is not what was asked for: an error, or nothing useful. */
@@ -511,6 +532,7 @@ static int bos_parse(const struct dialect_site *site, const struct dialect_call 
 
 const struct be_dialect be_dialect_bos = {
     .name = "bos",
+    .archives = bos_archives,
     .configure = bos_configure,
     .release = s3like_release,
     .can_copy = s3like_can_copy,

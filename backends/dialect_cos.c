@@ -88,12 +88,16 @@ static int cos_signature(const struct s3like *s, const struct sign_key *key,
     return sign_cos(&req, key, key_time, out);
 }
 
+static const char *const cos_archives[] = {"ARCHIVE", "DEEP_ARCHIVE", "MAZ_ARCHIVE", "INTELLIGENT_TIERING", "MAZ_INTELLIGENT_TIERING",
+                                           NULL};
+
 static int cos_configure(const struct conf_remote *conf, struct dialect_site **ret,
                          struct errinfo *reterr)
 {
     struct s3like *s = mem_zalloc(sizeof(*s));
     struct dialect_site *site = &s->site;
     s->vendor = "x-cos-";
+    s->restore_job = "CASJobParameters";
     s->replace = "Replaced";
     s->crc64_header = "x-cos-hash-crc64ecma";
     s->codes = cos_codes;
@@ -116,7 +120,7 @@ static int cos_configure(const struct conf_remote *conf, struct dialect_site **r
     /* Conditions on writes are not documented; x-cos-forbid-overwrite is ignored by versioned
      * buckets. */
     site->caps = BE_CAP_USER_META | BE_CAP_MULTIPART | BE_CAP_COPY | BE_CAP_PART_COPY |
-                 BE_CAP_REMOVE_MANY | BE_CAP_LIST_STRONG | BE_CAP_CRC64;
+                 BE_CAP_REMOVE_MANY | BE_CAP_LIST_STRONG | BE_CAP_CRC64 | BE_CAP_RESTORE;
     site->limits.min_part = 1u << 20;
     site->limits.max_key = 850;
     dialect_limits(&site->limits, conf);
@@ -145,6 +149,7 @@ static const char *cos_key_fault(const struct dialect_site *site, const char *ke
 
 const struct be_dialect be_dialect_cos = {
     .name = "cos",
+    .archives = cos_archives,
     .configure = cos_configure,
     .release = s3like_release,
     .can_copy = cos_can_copy,

@@ -42,6 +42,9 @@ static void ks3_signing_region(const struct conf_remote *conf, struct s3like *s)
     s->region = city;
 }
 
+static const char *const ks3_archives[] = {"ARCHIVE", "COLD_ARCHIVE", "DEEP_COLD_ARCHIVE",
+                                           NULL};
+
 static int ks3_configure(const struct conf_remote *conf, struct dialect_site **ret,
                          struct errinfo *reterr)
 {
@@ -76,7 +79,7 @@ static int ks3_configure(const struct conf_remote *conf, struct dialect_site **r
     ks3_signing_region(conf, s);
     s->unsigned_payload = dialect_option_on(conf, "unsignedPayload", site->https);
     site->caps = BE_CAP_USER_META | BE_CAP_MULTIPART | BE_CAP_COPY | BE_CAP_PART_COPY |
-                 BE_CAP_REMOVE_MANY | BE_CAP_LIST_STRONG | BE_CAP_CRC64;
+                 BE_CAP_REMOVE_MANY | BE_CAP_LIST_STRONG | BE_CAP_CRC64 | BE_CAP_RESTORE;
     site->caps |= dialect_option_on(conf, "conditionalWrites", true) ? BE_CAP_IF_ABSENT : 0;
     /* parts of 100 KB are taken too, but not in every account: minPartSize is for those */
     dialect_limits(&site->limits, conf);
@@ -110,6 +113,7 @@ static int ks3_build(const struct dialect_site *site, const struct dialect_call 
 
 const struct be_dialect be_dialect_ks3 = {
     .name = "ks3",
+    .archives = ks3_archives,
     .configure = ks3_configure,
     .release = s3like_release,
     .can_copy = s3like_can_copy,

@@ -85,6 +85,9 @@ static int oss_place(const struct conf_remote *conf, struct s3like *s, struct er
     return 0;
 }
 
+static const char *const oss_archives[] = {"Archive", "ColdArchive", "DeepColdArchive",
+                                           NULL};
+
 static int oss_configure(const struct conf_remote *conf, struct dialect_site **ret,
                          struct errinfo *reterr)
 {
@@ -93,6 +96,7 @@ static int oss_configure(const struct conf_remote *conf, struct dialect_site **r
     struct dialect_site *site = &s->site;
     bool v1 = false;
     s->vendor = "x-oss-";
+    s->restore_job = "JobParameters";
     s->replace = "REPLACE";
     s->crc64_header = "x-oss-hash-crc64ecma";
     s->codes = oss_codes;
@@ -119,7 +123,7 @@ static int oss_configure(const struct conf_remote *conf, struct dialect_site **r
         return err;
     }
     site->caps = BE_CAP_USER_META | BE_CAP_MULTIPART | BE_CAP_COPY | BE_CAP_PART_COPY |
-                 BE_CAP_REMOVE_MANY | BE_CAP_LIST_STRONG | BE_CAP_CRC64;
+                 BE_CAP_REMOVE_MANY | BE_CAP_LIST_STRONG | BE_CAP_CRC64 | BE_CAP_RESTORE;
     /* buckets with versioning ignore it: conditionalWrites = off is for them */
     site->caps |= dialect_option_on(conf, "conditionalWrites", true) ? BE_CAP_IF_ABSENT : 0;
     site->limits.max_copy = GIB; /* advised; within a bucket it takes more */
@@ -157,6 +161,7 @@ static void oss_classify(const struct dialect_site *site, const struct dialect_c
 
 const struct be_dialect be_dialect_oss = {
     .name = "oss",
+    .archives = oss_archives,
     .configure = oss_configure,
     .release = s3like_release,
     .can_copy = s3like_can_copy,

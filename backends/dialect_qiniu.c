@@ -155,7 +155,7 @@ static int qiniu_configure(const struct conf_remote *conf, struct dialect_site *
     /* Lists may be behind by seconds. Writes know no If-Match. Their insertOnly takes an object of
      * the same content for the one that is sent: who creates it, and its metadata, may be others. */
     site->caps = BE_CAP_USER_META | BE_CAP_MULTIPART | BE_CAP_COPY | BE_CAP_REMOVE_MANY |
-                 BE_CAP_MP_META_LATE | BE_CAP_MP_UNLISTED;
+                 BE_CAP_MP_META_LATE | BE_CAP_MP_UNLISTED | BE_CAP_RESTORE;
     site->limits = (struct be_limits){.max_object = 10000 * GIB,
                                       .max_put = FORM_MAX,
                                       .max_copy = 10000 * GIB,
@@ -407,8 +407,11 @@ static void qiniu_classify(const struct dialect_site *site, const struct dialect
     qiniu_judge(qiniu_of(site), call, a->http_status, message ? message : "", ret);
 }
 
+static const char *const qiniu_archives[] = {"GLACIER", "DEEP_ARCHIVE", NULL};
+
 const struct be_dialect be_dialect_qiniu = {
     .name = "qiniu",
+    .archives = qiniu_archives,
     .configure = qiniu_configure,
     .release = qiniu_release,
     .can_copy = qiniu_can_copy,

@@ -147,6 +147,9 @@ static int place(const struct conf_remote *conf, struct s3like *s, char *endpoin
     return 0;
 }
 
+static const char *const s3_archives[] = {"GLACIER", "DEEP_ARCHIVE", "INTELLIGENT_TIERING",
+                                           NULL};
+
 static int s3_configure(const struct conf_remote *conf, struct dialect_site **ret,
                         struct errinfo *reterr)
 {
@@ -156,6 +159,7 @@ static int s3_configure(const struct conf_remote *conf, struct dialect_site **re
     CLEANUP(mem_freep) char *endpoint = NULL;
     bool v2 = false;
     s->vendor = "x-amz-";
+    s->restore_job = "GlacierJobParameters";
     s->replace = "REPLACE";
     s->encryption = s3_encryption;
     int err = s3like_begin(s, &be_dialect_s3, conf, reterr);
@@ -190,7 +194,7 @@ static int s3_configure(const struct conf_remote *conf, struct dialect_site **re
     s->part_copy_source_min = f->part_copy_source_min;
 
     bool kms = strstr(s->encryption_default, "kms") != NULL;
-    site->caps = BE_CAP_USER_META | BE_CAP_MULTIPART | BE_CAP_COPY | BE_CAP_LIST_STRONG;
+    site->caps = BE_CAP_USER_META | BE_CAP_MULTIPART | BE_CAP_COPY | BE_CAP_LIST_STRONG | BE_CAP_RESTORE;
     site->caps |= f->traits & PART_COPY ? BE_CAP_PART_COPY : 0;
     site->caps |= f->traits & BATCH ? BE_CAP_REMOVE_MANY : 0;
     site->caps |= (f->traits & MD5S_ETAG) && !kms ? BE_CAP_MP_ETAG_MD5S : 0;
@@ -214,6 +218,7 @@ static const char *s3_key_fault(const struct dialect_site *site, const char *key
 
 const struct be_dialect be_dialect_s3 = {
     .name = "s3",
+    .archives = s3_archives,
     .configure = s3_configure,
     .release = s3like_release,
     .can_copy = s3like_can_copy,

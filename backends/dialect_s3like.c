@@ -188,6 +188,16 @@ void s3like_classify(const struct dialect_site *site, const struct dialect_call 
         s3like_classify_bare(of(site), call, a, ret);
     }
     s3xml_error_fini(&e);
+    s3like_restore_done(call, ret);
+}
+
+void s3like_restore_done(const struct dialect_call *call, struct errinfo *ret)
+{
+    if (call->kind == BE_RESTORE && (strcmp(ret->code, "RestoreAlreadyInProgress") == 0 ||
+                                     strcmp(ret->code, "InvalidObjectState") == 0 ||
+                                     strcmp(ret->code, "OperationNotSupported") == 0)) { /* the last as OSS says it */
+        err_clear(ret);
+    }
 }
 
 static int reported(const struct s3like *s, const struct dialect_answer *a,
@@ -572,6 +582,12 @@ int s3like_parse(const struct dialect_site *site, const struct dialect_call *cal
         return 0;
     case BE_MP_UPLOADS:
         return parse_uploads(s, call, a, page, reterr);
+    case BE_RESTORE:
+        /* 200: it was restored before, and is for longer now; 409: asked for before; 4xx: is in no archive */
+        CONTAINER_OF(op, struct be_restore, op)->state = a->http_status == 202   ? BE_RESTORE_BEGUN
+                                                         : a->http_status == 409 ? BE_RESTORE_UNDER_WAY
+                                                                                 : BE_RESTORE_READABLE;
+        return 0;
     case BE_REMOVE:
     case BE_MP_ABORT:
     case BE_KINDS:

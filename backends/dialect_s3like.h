@@ -17,6 +17,7 @@ struct s3like {
     const char *vendor;              /* "x-amz-": before every header of the provider's own */
     const char *replace;             /* the metadata directive that means it */
     const char *crc64_header;        /* NULL = none */
+    const char *restore_job;         /* what holds the tier in a restore's request; NULL: takes none */
     const char *request_id;          /* the header that has it; NULL = vendor + "request-id" */
     bool goog_hash;                  /* x-goog-hash has the CRC-32C, and tells what the MD5 is */
     const char *crc32c_header;       /* decimal; NULL = none */
@@ -126,6 +127,8 @@ int s3like_many(const struct s3like *s, const struct dialect_call *call,
 /* Everything about a version that headers tell but its size. */
 int s3like_object_of(const struct s3like *s, const struct dialect_answer *a, struct be_object *o,
                      struct errinfo *reterr);
+/* A restore that is refused because there is nothing to do is none: clears *ret. */
+void s3like_restore_done(const struct dialect_call *call, struct errinfo *ret);
 bool s3like_etag_is_md5(const struct s3like *s, const struct kvlist *headers, const char *etag);
 void *s3like_stream_new(const struct dialect_site *site, const struct dialect_call *call);
 int s3like_stream_feed(void *stream, const void *p, size_t n);

@@ -360,6 +360,7 @@ static int upyun_build(const struct dialect_site *site, const struct dialect_cal
         dialect_set_number(&r->headers, "x-upyun-list-limit", site->limits.list_page);
         return 0;
     case BE_REMOVE_MANY:
+    case BE_RESTORE:
     case BE_KINDS:
         break;
     }

@@ -111,7 +111,8 @@ static void leave(struct passage *p, int status)
 static bool changes_something(enum be_kind kind)
 {
     return kind == BE_WRITE || kind == BE_REMOVE || kind == BE_COPY || kind == BE_REMOVE_MANY ||
-           kind == BE_MP_BEGIN || kind == BE_MP_PART || kind == BE_MP_COMMIT || kind == BE_MP_ABORT;
+           kind == BE_MP_BEGIN || kind == BE_MP_PART || kind == BE_MP_COMMIT || kind == BE_MP_ABORT ||
+           kind == BE_RESTORE;
 }
 
 static int inject(struct passage *p)
@@ -155,6 +156,7 @@ static void forward(struct be *inner, struct be_op *op)
         CALL(BE_MP_ABORT, be_mp, mp_abort);
         CALL(BE_MP_PARTS, be_parts, mp_parts);
         CALL(BE_MP_UPLOADS, be_uploads, mp_uploads);
+        CALL(BE_RESTORE, be_restore, restore);
     case BE_KINDS:
         ENSURE(!"a kind");
     }
@@ -315,6 +317,11 @@ static bool fault_can_copy(const struct be *dst, const struct be *src)
     return be_can_copy(fault_of(dst)->inner, inner_src);
 }
 
+static bool fault_archived(const struct be *be, const char *storage_class)
+{
+    return be_archived(fault_of(be)->inner, storage_class);
+}
+
 static const char *fault_key_fault(const struct be *be, const char *key)
 {
     const struct be *inner = fault_of(be)->inner;
@@ -359,6 +366,7 @@ DEFINE_CALL(mp_commit, be_commit)
 DEFINE_CALL(mp_abort, be_mp)
 DEFINE_CALL(mp_parts, be_parts)
 DEFINE_CALL(mp_uploads, be_uploads)
+DEFINE_CALL(restore, be_restore)
 
 static const struct be_ops fault_ops = {
     .size = sizeof(struct be_ops),
@@ -369,6 +377,7 @@ static const struct be_ops fault_ops = {
     .can_copy = fault_can_copy,
     .renew = fault_renew,
     .key_fault = fault_key_fault,
+    .archived = fault_archived,
     .cancel = fault_cancel,
     .stat = fault_stat,
     .read = fault_read,
@@ -383,6 +392,7 @@ static const struct be_ops fault_ops = {
     .mp_abort = fault_mp_abort,
     .mp_parts = fault_mp_parts,
     .mp_uploads = fault_mp_uploads,
+    .restore = fault_restore,
 };
 
 int be_fault_new(struct be *inner, struct be **ret_be)

@@ -18,6 +18,7 @@ const char *objstore_identity(const struct be *be);
 int objstore_renew(struct be *be, const struct conf_remote *conf, struct errinfo *reterr);
 bool objstore_can_copy(const struct be *dst, const struct be *src);
 const char *objstore_key_fault(const struct be *be, const char *key);
+bool objstore_archived(const struct be *be, const char *storage_class);
 void objstore_cancel(struct be *be, struct be_op *op);
 void objstore_stat(struct be *be, struct be_stat *op);
 void objstore_read(struct be *be, struct be_read *op);
@@ -32,6 +33,7 @@ void objstore_mp_commit(struct be *be, struct be_commit *op);
 void objstore_mp_abort(struct be *be, struct be_mp *op);
 void objstore_mp_parts(struct be *be, struct be_parts *op);
 void objstore_mp_uploads(struct be *be, struct be_uploads *op);
+void objstore_restore(struct be *be, struct be_restore *op);
 
 /* Functions of operations that a dialect cannot do stay in the table: the site's caps leave them
  * out. */
@@ -40,10 +42,11 @@ void objstore_mp_uploads(struct be *be, struct be_uploads *op);
         .size = sizeof(struct be_ops), .scheme = (name), .open = (open_fn),                        \
         .close = objstore_close, .describe = objstore_describe, .identity = objstore_identity,     \
         .can_copy = objstore_can_copy, .renew = objstore_renew, .key_fault = objstore_key_fault,   \
-        .cancel = objstore_cancel, .stat = objstore_stat,                                          \
+        .archived = objstore_archived, .cancel = objstore_cancel, .stat = objstore_stat,           \
         .read = objstore_read, .write = objstore_write, .remove = objstore_remove,                 \
         .list = objstore_list, .copy = objstore_copy, .remove_many = objstore_remove_many,         \
         .mp_begin = objstore_mp_begin, .mp_part = objstore_mp_part,                                \
         .mp_commit = objstore_mp_commit, .mp_abort = objstore_mp_abort,                            \
         .mp_parts = objstore_mp_parts, .mp_uploads = objstore_mp_uploads,                          \
+        .restore = objstore_restore,                                                               \
     }

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/random.h>
 
 #include "mem.h"
@@ -213,6 +214,11 @@ void objstore_mp_parts(struct be *be, struct be_parts *op)
     run_start(be, &op->op);
 }
 
+void objstore_restore(struct be *be, struct be_restore *op)
+{
+    run_start(be, &op->op);
+}
+
 void objstore_mp_uploads(struct be *be, struct be_uploads *op)
 {
     run_start(be, &op->op);
@@ -323,6 +329,15 @@ const char *objstore_key_fault(const struct be *be, const char *key)
 {
     const struct objstore *s = objstore_of(be);
     return s->d->key_fault ? s->d->key_fault(s->site, key) : NULL;
+}
+
+bool objstore_archived(const struct be *be, const char *storage_class)
+{
+    const char *const *class = objstore_of(be)->d->archives;
+    while (*class && strcasecmp(*class, storage_class) != 0) {
+        class++;
+    }
+    return *class;
 }
 
 static int open_s3(struct be **ret_be, const struct conf_remote *conf, const struct be_env *env,

@@ -424,6 +424,20 @@ static int build_stat(const struct qiniu *q, const struct dialect_call *call,
     return err < 0 ? err : as_request(r, "GET");
 }
 
+#define RESTORE_DAYS_MAX 7
+
+static int build_restore(const struct qiniu *q, const struct be_restore *op,
+                         struct dialect_request *r, struct errinfo *reterr)
+{
+    if (op->tier || op->days > RESTORE_DAYS_MAX) {
+        return err_set(reterr, ERR_INVALID, -EINVAL, "Qiniu restores for 1 to %d days, and has no tiers",
+                       RESTORE_DAYS_MAX);
+    }
+    int err = add_entry(&r->path, "restoreAr", q->site.bucket, op->op.key);
+    err = err < 0 ? err : buf_addf(&r->path, "/freezeAfterDays/%u", op->days);
+    return err < 0 ? err : as_request(r, "POST");
+}
+
 static int build_kind(const struct qiniu *q, const struct dialect_call *call,
                       struct dialect_request *r, struct errinfo *reterr)
 {
@@ -465,6 +479,9 @@ static int build_kind(const struct qiniu *q, const struct dialect_call *call,
     case BE_MP_PARTS:
         host = q->up;
         err = build_upload(q, call, r, reterr);
+        break;
+    case BE_RESTORE:
+        err = build_restore(q, CONTAINER_OF(call->op, const struct be_restore, op), r, reterr);
         break;
     case BE_MP_UPLOADS:
     case BE_KINDS:

@@ -585,6 +585,7 @@ int qiniu_parse(const struct dialect_site *site, const struct dialect_call *call
         return parse_commit(a, CONTAINER_OF(op, struct be_commit, op), reterr);
     case BE_MP_PARTS:
         return parse_parts(a, page, reterr);
+    case BE_RESTORE: /* whether it was begun before is not said */
     case BE_REMOVE:
     case BE_MP_ABORT:
     case BE_MP_UPLOADS:

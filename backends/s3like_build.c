@@ -218,6 +218,17 @@ static int build_part(const struct s3like *s, const struct dialect_call *call,
     return err;
 }
 
+/* COS demands the MD5, and so do S3 servers that know no x-amz-checksum. */
+static void set_own_body(struct dialect_request *r)
+{
+    uint8_t md5[DIGEST_MD5_LEN];
+    r->body = r->own.data;
+    r->body_len = r->own.len;
+    digest_md5(r->own.data, r->own.len, md5);
+    dialect_set_md5(&r->headers, "content-md5", md5);
+    kv_set(&r->headers, "content-type", "application/xml");
+}
+
 static int build_many(const struct s3like *s, const struct dialect_call *call,
                       struct dialect_request *r, struct errinfo *reterr)
 {
@@ -227,12 +238,7 @@ static int build_many(const struct s3like *s, const struct dialect_call *call,
     if (s3xml_delete_body(op->keys, call->chosen, call->n_chosen, !s->removed_listed, &r->own) < 0) {
         return err_set(reterr, ERR_LOCAL, -ENOMEM, "delete: no memory");
     }
-    r->body = r->own.data;
-    r->body_len = r->own.len;
-    uint8_t md5[DIGEST_MD5_LEN];
-    digest_md5(r->own.data, r->own.len, md5);
-    dialect_set_md5(&r->headers, "content-md5", md5); /* demanded by COS and by S3 servers that know no x-amz-checksum */
-    kv_set(&r->headers, "content-type", "application/xml");
+    set_own_body(r);
     return 0;
 }
 
@@ -249,6 +255,32 @@ static int build_commit(const struct s3like *s, const struct dialect_call *call,
     r->body = r->own.data;
     r->body_len = r->own.len;
     kv_set(&r->headers, "content-type", "application/xml");
+    return 0;
+}
+
+/* A class that archives by itself takes no days: what it brings back it keeps until nobody reads it again. */
+static int build_restore(const struct s3like *s, const struct be_restore *op,
+                         struct dialect_request *r, struct errinfo *reterr)
+{
+    if (op->tier && !s->restore_job) {
+        return err_set(reterr, ERR_INVALID, -EINVAL, "%s has no tiers of restoring", s->site.name);
+    }
+    r->method = "POST";
+    kv_set(&r->query, "restore", "");
+    int err = buf_adds(&r->own, "<RestoreRequest>");
+    if (err == 0 && strcasecmp(op->storage_class, "INTELLIGENT_TIERING") != 0) {
+        err = buf_addf(&r->own, "<Days>%u</Days>", op->days);
+    }
+    if (err == 0 && op->tier) {
+        err = buf_addf(&r->own, "<%s><Tier>", s->restore_job);
+        err = err < 0 ? err : xml_escape(&r->own, op->tier, strlen(op->tier));
+        err = err < 0 ? err : buf_addf(&r->own, "</Tier></%s>", s->restore_job);
+    }
+    err = err < 0 ? err : buf_adds(&r->own, "</RestoreRequest>");
+    if (err < 0) {
+        return err_set(reterr, ERR_LOCAL, err, "restore: no memory");
+    }
+    set_own_body(r);
     return 0;
 }
 
@@ -329,6 +361,8 @@ static int build_kind(const struct s3like *s, const struct dialect_call *call,
     case BE_MP_UPLOADS:
         build_uploads(s, call, r);
         return 0;
+    case BE_RESTORE:
+        return build_restore(s, CONTAINER_OF(call->op, const struct be_restore, op), r, reterr);
     case BE_KINDS:
         break;
     }

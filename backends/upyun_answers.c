@@ -494,6 +494,7 @@ int upyun_parse(const struct dialect_site *site, const struct dialect_call *call
     case BE_REMOVE:
     case BE_REMOVE_MANY:
     case BE_MP_ABORT:
+    case BE_RESTORE:
     case BE_KINDS:
         break;
     }

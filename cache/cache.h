@@ -216,6 +216,20 @@ int cache_retry(struct cache *c, const struct cscope *s, unsigned *ret_n);
 /* The operator gives the local content of failed keys up; the provider's version shows again. */
 int cache_discard(struct cache *c, const struct cscope *s, unsigned *ret_n);
 
+/* Asks the provider for the archived objects in scope, a page of its listing at a time: again while cursor is not NULL after it.
+ * What failed because of them goes on by itself once they can be read. Blocks; not for FUSE threads. Starts zeroed but for days
+ * and tier; crestore_fini at the end. 0, or -errno with reterr: the page could not be listed, or nothing there can be restored. */
+struct crestore {
+    unsigned days;    /* in: as in be_restore */
+    const char *tier; /* in, may be NULL */
+    char *cursor;     /* in and out */
+    uint64_t seen, begun, under_way, readable, failed; /* added up; readable: archived classes, but nothing to do */
+    char *err_key;    /* the first that failed, and why */
+    struct errinfo err;
+};
+int cache_restore(struct cache *c, const struct cscope *s, struct crestore *r, struct errinfo *reterr);
+void crestore_fini(struct crestore *r);
+
 struct cprogress {
     uint64_t files_left, bytes_left;     /* sealed intents in scope accepted up to now */
     uint64_t files_done, bytes_done;     /* since the daemon started, in scope of everything */

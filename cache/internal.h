@@ -573,6 +573,10 @@ void upload_fini(struct cupload *u);
 bool upload_unknown(const struct cupload *u); /* begun, its id not (yet) learnt */
 void upload_drop(struct cache *c, struct ckey *k); /* forget, and abort at the provider behind the scenes */
 
+/* ---- restore.c: archived objects ---- */
+void restore_refused(struct ckey *k); /* locked; it failed because something is archived */
+void restore_tick(struct cache *c, int64_t now); /* locked; once a second */
+
 /* ---- orphans.c: uploads that must not be left behind (rules C7) ---- */
 void orphan_abort(struct cache *c, struct cident *id, const char *key, const char *upload_id); /* locked; journaled until done */
 void orphans_retry(struct cache *c, int64_t now_ns); /* locked; once a second */

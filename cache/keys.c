@@ -619,11 +619,17 @@ void key_sources_of_failed(struct cache *c, struct ckey *k)
 
 void key_refused(struct cache *c, struct ckey *k, enum file_event e, const struct errinfo *err)
 {
+    bool archived = err->cls == ERR_ARCHIVED, again = archived && k->err.cls == ERR_ARCHIVED;
     k->err = *err;
     key_event(c, k, e, err->message);
-    c->failed_total++;
-    char line[512];
-    log_error("upload", "remote=%s key=%s failed: %s", k->ident->name, k->key, err_format(err, line, sizeof(line)));
+    if (archived) {
+        restore_refused(k);
+    }
+    if (!again) { /* what is looked at again and again is said once */
+        char line[512];
+        c->failed_total++;
+        log_error("upload", "remote=%s key=%s failed: %s", k->ident->name, k->key, err_format(err, line, sizeof(line)));
+    }
     struct jtx *tx = jtx_new();
     key_journal(c, k, tx);
     for (struct cref_edge *ed = k->file != NULL ? k->file->reads : NULL; ed != NULL; ed = ed->next_of_file) {

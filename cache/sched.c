@@ -296,6 +296,7 @@ void *sched_main(void *arg)
             block_trim();
             dirs_trim(c);
             orphans_retry(c, now);
+            restore_tick(c, now);
             sync_spool(c, false);
         }
         if (c->ready != NULL) {

@@ -9,10 +9,12 @@
  *     {"cmd": "progress", "remote", "prefix", "seq"}                       → counters
  *     {"cmd": "hurry", …}        → {"seq": now, "pid"}
  *     {"cmd": "retry" | "discard", …}                                      → {"n": keys}
+ *     {"cmd": "restore", "remote", "prefix", "days", "tier", "cursor"}     → counters of one page, and the next cursor
  *     {"cmd": "stop"}            as SIGTERM
  *
  * prefix is percent-encoded and a full key prefix; without "remote" the scope is everything. */
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -97,6 +99,35 @@ static json_t *change(struct conn *c, const char *cmd, const struct cscope *s)
     return r < 0 ? wire_error(r, strerror(-r)) : json_pack("{s:b, s:i}", "ok", 1, "n", (int)n);
 }
 
+static json_t *restore(struct conn *c, const struct cscope *s, const json_t *req)
+{
+    const char *cursor = json_string_value(json_object_get(req, "cursor"));
+    json_int_t days = json_integer_value(json_object_get(req, "days"));
+    struct crestore r = {.days = days > 0 && days <= INT_MAX ? (unsigned)days : 0,
+                         .tier = json_string_value(json_object_get(req, "tier")),
+                         .cursor = cursor != NULL ? mem_strdup(cursor) : NULL};
+    struct errinfo err = {0};
+    char line[640];
+    struct buf key = BUF_INIT;
+
+    int e = cache_restore(c->d->cache, s, &r, &err);
+    if (e == 0 && r.err_key != NULL) {
+        e = url_encode(&key, r.err_key, strlen(r.err_key), true);
+    }
+    json_t *j = e < 0 ? wire_error(e, err.cls != ERR_NONE ? err_format(&err, line, sizeof(line)) : strerror(-e))
+                      : json_pack("{s:b, s:I, s:I, s:I, s:I, s:I, s:s, s:s, s:s?}", "ok", 1, "seen",
+                                  (json_int_t)r.seen, "begun", (json_int_t)r.begun, "under_way",
+                                  (json_int_t)r.under_way, "readable", (json_int_t)r.readable, "failed",
+                                  (json_int_t)r.failed, "key", buf_str(&key), "error",
+                                  r.failed > 0 ? err_format(&r.err, line, sizeof(line)) : "", "cursor", r.cursor);
+    log_notice("control", "command=restore prefix=%s days=%u begun=%llu under_way=%llu failed=%llu status=%d",
+               s->prefix != NULL ? s->prefix : "", r.days, (unsigned long long)r.begun,
+               (unsigned long long)r.under_way, (unsigned long long)r.failed, e);
+    buf_fini(&key);
+    crestore_fini(&r);
+    return j;
+}
+
 static json_t *attach(struct conn *c, const json_t *req)
 {
     struct errinfo err = {0};
@@ -164,6 +195,8 @@ static json_t *answer_to(struct conn *c, const json_t *req)
         j = json_pack("{s:b, s:I, s:i}", "ok", 1, "seq", (json_int_t)seq, "pid", (int)getpid());
     } else if (strcmp(cmd, "retry") == 0 || strcmp(cmd, "discard") == 0) {
         j = change(c, cmd, &scope.s);
+    } else if (strcmp(cmd, "restore") == 0) {
+        j = restore(c, &scope.s, req);
     } else {
         j = wire_error(-EOPNOTSUPP, "unknown command; are the programs of one version?");
     }

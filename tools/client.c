@@ -18,26 +18,33 @@
 
 #define SOCKET_NAME "control.sock"
 
-int common_parse(int argc, char **argv, struct common *ret, bool (*own)(const char *arg, void *ctx),
-                 void *ctx)
+int option_value(const char *name, const char *arg, const char *next, const char **ret)
+{
+    size_t len = strlen(name);
+
+    if (strncmp(arg, name, len) != 0 || (arg[len] != '=' && arg[len] != '\0') ||
+        (arg[len] == '\0' && next == NULL)) {
+        return 0;
+    }
+    *ret = arg[len] == '=' ? arg + len + 1 : next;
+    return arg[len] == '=' ? 1 : 2;
+}
+
+int common_parse(int argc, char **argv, struct common *ret, own_option_fn *own, void *ctx)
 {
     *ret = (struct common){0};
     for (int k = 1; k < argc; k++) {
-        const char *a = argv[k];
+        const char *a = argv[k], *next = k + 1 < argc ? argv[k + 1] : NULL;
 
         if (strcmp(a, "--json") == 0) {
             ret->json = true;
-        } else if (strcmp(a, "--cache") == 0) {
-            if (++k == argc) {
-                return 1 + complain(argv[0], "--cache: give the directory");
-            }
-            ret->cache_dir = argv[k];
-        } else if (strncmp(a, "--cache=", 8) == 0) {
-            ret->cache_dir = a + 8;
         } else if (a[0] == '-' && a[1] != '\0') {
-            if (own == NULL || !own(a, ctx)) {
-                return 1 + complain(argv[0], "%s: unknown option; see objmig --help", a);
+            int used = option_value("--cache", a, next, &ret->cache_dir);
+            used = used == 0 && own != NULL ? own(a, next, ctx) : used;
+            if (used == 0) {
+                return 1 + complain(argv[0], "%s: unknown option, or it lacks its value; see objmig --help", a);
             }
+            k += used - 1;
         } else if (ret->path == NULL) {
             ret->path = a;
         } else {

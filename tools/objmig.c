@@ -14,6 +14,8 @@ static const struct command commands[] = {
     {"errors", cmd_errors, "PATH | --cache DIR", "a line for each key that failed"},
     {"retry", cmd_retry, "PATH | --cache DIR", "try what failed again"},
     {"discard", cmd_discard, "PATH | --cache DIR", "give the local content of what failed up"},
+    {"restore", cmd_restore, "PATH --days N [--tier TIER] [--json]",
+     "make archived objects readable; copies that need them go on by themselves"},
     {"ls", cmd_ls, "[-lR] [--json] [--config FILE] SPEC", "list a remote without mounting it"},
     {"doctor", cmd_doctor,
      "[SPEC|MOUNTPOINT …] [--cache DIR] [--config FILE] [-o …] [--json] | --abort-uploads SPEC [--yes]",

@@ -22,6 +22,7 @@ int cmd_errors(int argc, char **argv);
 int cmd_retry(int argc, char **argv);
 int cmd_discard(int argc, char **argv);
 int cmd_wait(int argc, char **argv);
+int cmd_restore(int argc, char **argv);
 int cmd_ls(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 
@@ -40,14 +41,17 @@ struct client {
 };
 
 /* Options every command takes; PATH or --cache DIR, and --json. Anything else is for `own` (may be
- * NULL): it returns false when it does not know the option. */
+ * NULL), which gets what follows, too (NULL at the end): it returns how many of the two are its, 0 when it does not know the
+ * option. */
 struct common {
     const char *cache_dir, *path;
     bool json;
 };
 /* 0, or an exit code + 1 after the message has been printed. */
-int common_parse(int argc, char **argv, struct common *ret, bool (*own)(const char *arg, void *ctx),
-                 void *ctx);
+typedef int own_option_fn(const char *arg, const char *next, void *ctx);
+int common_parse(int argc, char **argv, struct common *ret, own_option_fn *own, void *ctx);
+/* For `own`: "--NAME=VALUE" or "--NAME VALUE". Returns as it does. */
+int option_value(const char *name, const char *arg, const char *next, const char **ret);
 
 int client_open(struct client *c, const struct common *o, struct errinfo *reterr);
 void client_close(struct client *c);

@@ -40,18 +40,15 @@ struct wait {
     int64_t began_ns, line_ns, stuck_ns;
 };
 
-static bool own_option(const char *arg, void *ctx)
+static int own_option(const char *arg, const char *next, void *ctx)
 {
     struct wait *w = ctx;
 
     if (strcmp(arg, "-q") == 0 || strcmp(arg, "--quiet") == 0) {
         w->quiet = true;
-    } else if (strncmp(arg, "--timeout=", 10) == 0) {
-        w->timeout_text = arg + 10;
-    } else {
-        return false;
+        return 1;
     }
-    return true;
+    return option_value("--timeout", arg, next, &w->timeout_text);
 }
 
 /* A number that is not there is an error: read as 0 it would say that all is done. */

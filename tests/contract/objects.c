@@ -1,5 +1,6 @@
 /* One object: write, read, stat, remove, copy, metadata, conditions. */
 #include <errno.h>
+#include <unistd.h>
 
 #include "contract.h"
 #include "digest.h"
@@ -382,6 +383,68 @@ static void remove_many(void **state)
     expect_failure(&none.op, ERR_INVALID);
 }
 
+static enum be_restored restore(struct target *t, const char *key, const char *class)
+{
+    struct be_restore r = {.op = {.key = key}, .days = 1, .storage_class = class};
+    (void)BE_SYNC(t->be, be_restore, &r);
+    if (r.op.status != 0) {
+        char text[512];
+        fail_msg("restore: %s", err_format(&r.op.err, text, sizeof(text)));
+    }
+    return r.state;
+}
+
+/* Cannot be read, is asked for, asked for again, and can be read. */
+static void archived_object(void **state)
+{
+    static const char *const classes[] = {"GLACIER", "ARCHIVE", "Archive"};
+    struct target *t = target_of(state);
+    const char *key = key_of(t, "frozen");
+    char buf[16];
+    size_t i = 0;
+    require_cap(t, BE_CAP_RESTORE, "archive");
+    while (!be_archived(t->be, classes[i])) {
+        i++;
+    }
+    assert_true(i < ARRAY_LEN(classes));
+    assert_false(be_archived(t->be, "STANDARD"));
+    assert_false(be_archived(t->be, ""));
+    CLEANUP(kv_fini) struct kvlist meta = {0};
+    kv_set(&meta, "storage-class", classes[i]);
+    struct be_write w = {.op = {.key = key}, .data = "ice", .len = 3, .meta = &meta};
+    struct be_read r = {.op = {.key = key}, .buf = buf, .len = 3};
+    note_written(key);
+    if (BE_SYNC(t->be, be_write, &w) != 0) {
+        skip_because(t, "knows no archive");
+    }
+    if (BE_SYNC(t->be, be_read, &r) == 0) {
+        be_read_fini(&r);
+        skip_because(t, "has archives that can be read");
+    }
+    expect_failure(&r.op, ERR_ARCHIVED);
+    struct be_list l = {.prefix = key};
+    assert_int_equal(BE_SYNC(t->be, be_list, &l), 0);
+    assert_int_equal(l.n_entries, 1);
+    assert_true(be_archived(t->be, l.entries[0].object.storage_class));
+    struct be_restore none = {.op = {.key = key}, .storage_class = ""};
+    (void)BE_SYNC(t->be, be_restore, &none);
+    expect_failure(&none.op, ERR_INVALID);
+    (void)restore(t, key, l.entries[0].object.storage_class);
+    assert_int_not_equal(restore(t, key, ""), strcmp(t->be->ops->scheme, "qiniu") == 0 ? -1 : BE_RESTORE_BEGUN);
+    be_list_fini(&l);
+    int err = -1;
+    for (unsigned k = 0; k < 200 && err != 0; k++) {
+        (void)usleep(50000);
+        err = BE_SYNC(t->be, be_read, &r);
+        be_read_fini(&r);
+    }
+    assert_int_equal(err, 0);
+    assert_memory_equal(buf, "ice", 3);
+    struct be_restore absent = {.op = {.key = key_of(t, "never")}, .days = 1, .storage_class = ""};
+    (void)BE_SYNC(t->be, be_restore, &absent);
+    expect_failure(&absent.op, ERR_ABSENT);
+}
+
 const struct contract_test tests_objects[] = {
     {"write, then read", write_then_read},
     {"an empty object", empty_object},
@@ -397,5 +460,6 @@ const struct contract_test tests_objects[] = {
     {"copy replaces metadata", copy_replaces_metadata},
     {"copy between two backends", copy_between_backends},
     {"remove many", remove_many},
+    {"an archived object is restored", archived_object},
     {0},
 };

@@ -1,4 +1,4 @@
-/* A server that hangs: reads ahead of it are given up before they fill what the kernel lets be outstanding (rules F2). One that is
+/* Waiting for others, without end and without harm. A server that hangs: reads ahead of it are given up before they fill what the kernel lets be outstanding (rules F2). One that is
  * slow does not hang (F3). Time is moved, not waited for. */
 #include "harness.h"
 
@@ -38,6 +38,15 @@ static void ask(struct fx *fx, struct asked *a, struct chandle *h, unsigned bloc
     cache_read(fx->c, &a->r, h);
 }
 
+/* With nothing here: clean bytes in the spool would be read instead. */
+static void fx_open_anew(struct fx *fx)
+{
+    fx_close(fx);
+    CLEANUP(mem_freep) char *journal = mem_printf("rm -rf '%s/cache'", fx->dir);
+    assert_int_equal(system(journal), 0);
+    fx_open(fx);
+}
+
 /* A file of remote 0 of which nothing is here, with the server about to hang. */
 static struct chandle *hanging(struct fx *fx)
 {
@@ -49,10 +58,7 @@ static struct chandle *hanging(struct fx *fx)
     atomic_store(&answered, 0);
     atomic_store(&given_up, 0);
     atomic_store(&wrong, 0);
-    fx_close(fx);
-    CLEANUP(mem_freep) char *journal = mem_printf("rm -rf '%s/cache'", fx->dir);
-    assert_int_equal(system(journal), 0); /* clean bytes in the spool would be read instead */
-    fx_open(fx);
+    fx_open_anew(fx);
     assert_int_equal(fx_lookup(fx, 0, "f", NULL), 0);
     assert_int_equal(fx_openf(fx, 0, "f", O_RDONLY, &h), 0);
     fx_hold(fx, 0, BE_READ, 0);
@@ -151,6 +157,37 @@ static void slow_is_not_hung(void **state)
     assert_int_equal(fx_end(fx, h), 0);
 }
 
+/* What failed because its source is archived is looked at again by itself, is said once, and goes on when it can be read. */
+static void archived_goes_on(void **state)
+{
+    struct fx *fx = *state;
+    fx_text(fx, 0, "cold", "text");
+    fx_text(fx, 1, "other", "text");
+    fx_idle(fx);
+    fx->caps_without = BE_CAP_COPY | BE_CAP_PART_COPY;
+    fx_open_anew(fx);
+    assert_int_equal(fx_lookup(fx, 0, "cold", NULL), 0);
+    fx_fault(fx, 0, BE_READ, 0, 3, -EIO, ERR_ARCHIVED, false);
+    assert_int_equal(fx_cp(fx, 0, "cold", 1, "copy"), 0);
+    (void)fx_idle_within(fx, 100);
+    FX_AWAIT(fx, fx_progress(fx).failed == 1);
+    for (unsigned looks = 2; looks <= 3; looks++) {
+        atomic_fetch_add(&moved_s, 30);
+        fx_sleep_ms(50);
+        assert_int_equal(fx_calls(fx, 0, BE_READ), looks - 1); /* not before its time */
+        atomic_fetch_add(&moved_s, 31);
+        FX_AWAIT(fx, fx_calls(fx, 0, BE_READ) == looks);
+        FX_AWAIT(fx, fx_progress(fx).failed == 1);
+    }
+    CLEANUP(buf_fini) struct buf metrics = BUF_INIT;
+    assert_int_equal(cache_metrics(fx->c, &metrics), 0);
+    assert_non_null(strstr(buf_str(&metrics), "failures_total 1\n"));
+    atomic_fetch_add(&moved_s, 61);
+    FX_AWAIT(fx, fx_progress(fx).failed == 0);
+    fx_idle(fx);
+    assert_true(fx_is(fx, 1, "copy", "text"));
+}
+
 static int setup(void **state)
 {
     atomic_store(&moved_s, 0);
@@ -170,7 +207,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-        T(read_ahead_is_given_up), T(what_is_needed_waits), T(slow_is_not_hung),
+        T(read_ahead_is_given_up), T(what_is_needed_waits), T(slow_is_not_hung), T(archived_goes_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -159,6 +159,30 @@ provider_freeze() {
 provider_frozen() {
     nok "an archived object cannot be read" cat "$M/frozen"
     matches "the log says what to do" "$(grep -h archived "$LOG" | tail -n 1)" "key=frozen .*archived( \($1\))?: restore it first"
+    cp "$M/frozen" "$N/thawed" 2>/dev/null
+    timeout 100 objmig wait -q "$N"
+    is "its copy fails" $? 2
+    matches "and says why" "$(objmig errors "$N")" "thawed.*archived( \($1\))?: restore it first"
+    nok "restore: for how long" objmig restore "$M"
+    matches "restore: where nothing is archived" "$(objmig restore "$N" --days 1 2>&1)" 'nothing has to be restored'
+    is "restore: a directory" "$(objmig restore "$M/" --days 2 --json | sed 's/"seen":[0-9]*//')" \
+        '{,"begun":1,"under_way":0,"readable":0,"failed":0}'
+    matches "restore: one file, once more" "$(objmig restore --days=3 "$M/frozen")" \
+        '^1 objects looked at; of those archived: 0 asked for, [01] under way before, [01] readable, 0 failed$'
+    matches "restore: a file that is not archived" "$(objmig restore "$M/skewed" --days 3 2>&1)" '0 asked for, 0 under'
+    ok "it can be read soon" _provider_soon cat "$M/frozen"
+    ok "the copy is tried again" objmig retry "$N"
+    _provider_wait "a restored source" "$N"
+    ok "and goes on" cmp "$T/ice" "$N/thawed"
+}
+# Until it succeeds, for a while.
+_provider_soon() {
+    local n
+    for n in {1..60}; do
+        "$@" >/dev/null 2>&1 && return
+        sleep 0.2
+    done
+    return 1
 }
 
 provider_trouble() {

@@ -440,6 +440,29 @@ static void builds_multipart_and_batches(void **state)
     be_dialect_s3.release(p);
 }
 
+static void builds_restores(void **state)
+{
+    (void)state;
+    struct dialect_site *a = aws(), *c = tencent();
+    CLEANUP(dialect_request_fini) struct dialect_request r = {0};
+    struct be_restore o = {.op = {.key = "k"}, .days = 7, .storage_class = "GLACIER"};
+    BUILD(a, BE_RESTORE, &o, NULL, &r);
+    assert_string_equal(r.method, "POST");
+    assert_url(a, &r, "https://bkt.s3.eu-west-1.amazonaws.com/k?restore=");
+    assert_string_equal(r.body, "<RestoreRequest><Days>7</Days></RestoreRequest>");
+    assert_non_null(kv_get(&r.headers, "content-md5"));
+    o.tier = "Bulk<";
+    BUILD(a, BE_RESTORE, &o, NULL, &r);
+    assert_string_equal(r.body, "<RestoreRequest><Days>7</Days><GlacierJobParameters><Tier>Bulk&lt;</Tier>"
+                                "</GlacierJobParameters></RestoreRequest>");
+    o.storage_class = "INTELLIGENT_TIERING"; /* brings back for good, and refuses days */
+    o.tier = "Bulk";
+    BUILD(c, BE_RESTORE, &o, NULL, &r);
+    assert_string_equal(r.body, "<RestoreRequest><CASJobParameters><Tier>Bulk</Tier></CASJobParameters></RestoreRequest>");
+    be_dialect_s3.release(a);
+    be_dialect_cos.release(c);
+}
+
 static void signs_each_attempt_anew(void **state)
 {
     (void)state;
@@ -489,6 +512,7 @@ int main(void)
         cmocka_unit_test(builds_lists),
         cmocka_unit_test(builds_copies),
         cmocka_unit_test(builds_multipart_and_batches),
+        cmocka_unit_test(builds_restores),
         cmocka_unit_test(signs_each_attempt_anew),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

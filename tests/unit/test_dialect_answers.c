@@ -69,6 +69,45 @@ static void classifies(void **state)
     be_dialect_cos.release(s[1]);
 }
 
+static void tells_what_a_restore_did(void **state)
+{
+    (void)state;
+    static const struct {
+        int status;
+        const char *code; /* NULL: a success */
+        enum be_restored state;
+        enum err_class cls;
+    } cases[] = {
+        {202, NULL, BE_RESTORE_BEGUN, ERR_NONE},
+        {200, NULL, BE_RESTORE_READABLE, ERR_NONE},
+        {409, "RestoreAlreadyInProgress", BE_RESTORE_UNDER_WAY, ERR_NONE},
+        {403, "InvalidObjectState", BE_RESTORE_READABLE, ERR_NONE},
+        {400, "OperationNotSupported", BE_RESTORE_READABLE, ERR_NONE},
+        {403, "AccessDenied", BE_RESTORE_BEGUN, ERR_AUTH},
+        {503, "GlacierExpeditedRetrievalNotAvailable", BE_RESTORE_BEGUN, ERR_THROTTLED},
+        {404, "NoSuchKey", BE_RESTORE_BEGUN, ERR_ABSENT},
+    };
+    struct dialect_site *a = aws();
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        CLEANUP(mem_freep) char *body = mem_printf("<Error><Code>%s</Code></Error>", cases[i].code ? cases[i].code : "");
+        CLEANUP(answer_fini) struct answer ans = {0};
+        struct be_restore o = {.op = {.key = "k"}, .days = 1, .storage_class = ""};
+        struct dialect_call call = {.kind = BE_RESTORE, .op = &o.op};
+        struct dialect_answer answer = {
+            .http_status = cases[i].status, .headers = &ans.headers, .body = body, .body_len = strlen(body)};
+        struct errinfo err = {0};
+        if (cases[i].code) {
+            a->dialect->classify(a, &call, &answer, &err);
+            assert_int_equal(err.cls, cases[i].cls);
+        }
+        if (err.cls == ERR_NONE) {
+            assert_int_equal(a->dialect->parse(a, &call, &answer, NULL, &err), 0);
+            assert_int_equal(o.state, cases[i].state);
+        }
+    }
+    be_dialect_s3.release(a);
+}
+
 static void explains_regions_and_clocks(void **state)
 {
     (void)state;
@@ -424,6 +463,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(classifies),
+        cmocka_unit_test(tells_what_a_restore_did),
         cmocka_unit_test(explains_regions_and_clocks),
         cmocka_unit_test(parses_stats),
         cmocka_unit_test(refused_answers_leave_nothing),

@@ -104,6 +104,11 @@ await test('limits, archived objects, no overwriting', async () => {
     await bos.putObjectFromString(BOS_BUCKET, 'frozen', 'ice', { 'x-bce-storage-class': 'ARCHIVE' });
     await refused(bos.getObject(BOS_BUCKET, 'frozen'), 403, 'InvalidObjectState');
     same((await bos.getObjectMetadata(BOS_BUCKET, 'frozen')).http_headers['x-bce-storage-class'], 'ARCHIVE');
+    const thaw = () => bos.restoreObject(BOS_BUCKET, 'frozen', { 'x-bce-restore-days': 2, 'x-bce-restore-tier': 'Standard' });
+    await control('POST', 'set', { restore_ms: 3600000 });
+    await thaw();
+    await refused(thaw(), 409, 'RestoreAlreadyInProgress');
+    await refused(bos.restoreObject(BOS_BUCKET, 'k'.repeat(1023), { 'x-bce-restore-days': 2 }), 403, 'InvalidObjectState');
     await refused(bos.putObjectFromString(BOS_BUCKET, 'frozen', 'y', { 'x-bce-forbid-overwrite': 'true' }), 412, 'PreconditionFailed');
     // What the SDK itself would refuse to send.
     const sign = (method, path, headers) => new Auth(BOS_SECRET_ID, BOS_SECRET_KEY).generateAuthorization(method, path, {}, headers, Date.now() / 1000);

@@ -52,7 +52,7 @@ await serve({
     options: { region: 'bj', bucket: ['test-bucket'], cred: ['testAccessKeyId:testSecretKeyForTestsOnly'], min_part: 5 << 20, max_key: 1023 },
     classes: ['STANDARD', 'STANDARD_IA', 'COLD', 'ARCHIVE', 'MAZ_STANDARD', 'MAZ_STANDARD_IA', 'MAZ_COLD'], archived: ['ARCHIVE'],
     encryptions: ['AES256', 'KMS'],
-    directives: ['copy', 'replace'],
+    directives: ['copy', 'replace'], restoreDays: 'x-bce-restore-days',
     copySource: sourceName,
     regionless: true, removesOnlyWhatIs: true, classInRefusals: true, metaPrefixCounts: true,
     requestHeaders: id => ({ 'x-bce-request-id': id }),

@@ -533,8 +533,9 @@ export const operations = {
         if (world.skin.restoreNeedsMd5 && !r.headers.has('content-md5'))
             throw new StoreError(400, 'MissingContentMD5', 'Content-MD5 is required for this request.');
         checkMd5(r);
-        const root = readXml(r), days = Number(xml.childText(root, 'Days'));
-        if (root.name !== 'RestoreRequest' || !(days >= 1))
+        const header = world.skin.restoreDays, root = header ? undefined : readXml(r);
+        const days = Number(header ? r.headers.get(header) : xml.childText(root, 'Days'));
+        if ((root && root.name !== 'RestoreRequest') || !(days >= 1))
             throw new StoreError(400, 'MalformedXML', 'RestoreRequest with Days is expected.');
         if (!world.skin.archived.includes(object.storageClass))
             throw new StoreError(403, 'InvalidObjectState', 'The object is not archived.');

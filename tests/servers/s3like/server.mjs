@@ -13,7 +13,7 @@
 //   keyFault(byteKey)     a refusal                    badMetaName     a regular expression
 //   authenticate(r, credentials, now_s, clockCode)     requestHeaders(id)   of each answer
 //   errorElements(r, err, id)  more in an <Error>      headError       the header which carries it for HEAD, in base64
-//   etagInHead, lenientRanges, quietIsMute, restoreNeedsMd5, badDigest, listPage, regionless, removesOnlyWhatIs, noBatch, noPartCopy,
+//   etagInHead, lenientRanges, quietIsMute, restoreNeedsMd5, restoreDays, badDigest, listPage, regionless, removesOnlyWhatIs, noBatch, noPartCopy,
 //   noCommitCondition, muteCommits, classInRefusals, metaPrefixCounts, encryptionHeader, standardHeaders   odd habits
 //   asked(query)          the family's parameters, where the provider calls them otherwise; the request's own are r.sent then
 //   results, contentType  the bodies of answers where they are other documents: "list" "copy" "part" "begin" "complete" "parts"
