@@ -1,5 +1,5 @@
-/* What the files of the Azure Blob dialect share: dialect_azure.c (settings, names, signature,
- * errors), azure_build.c (requests), azure_parse.c (answers).
+/* What the files of the Azure Blob dialect share: dialect_azure.c (settings, names, signature),
+ * azure_build.c (requests), azure_parse.c (answers), azure_errors.c (refusals).
  *
  * An upload is nothing but blocks that are not committed yet, and the service keeps those of all
  * uploads to one name together. So its id is invented here, and begins the id of each of its
@@ -73,6 +73,8 @@ int azure_build(const struct dialect_site *site, const struct dialect_call *call
                 struct dialect_request *r, struct errinfo *reterr);
 int azure_parse(const struct dialect_site *site, const struct dialect_call *call,
                 const struct dialect_answer *a, struct dialect_page *page, struct errinfo *reterr);
+void azure_classify(const struct dialect_site *site, const struct dialect_call *call,
+                    const struct dialect_answer *a, struct errinfo *ret);
 void *azure_stream_new(const struct dialect_site *site, const struct dialect_call *call);
 int azure_stream_feed(void *stream, const void *p, size_t n);
 void azure_stream_free(void *stream);

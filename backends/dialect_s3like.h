@@ -99,6 +99,8 @@ int s3like_sign(const struct dialect_site *site, struct dialect_request *r, int6
 int s3like_sign_with(const struct s3like *s, const struct dialect_keys *keys,
                      struct dialect_request *r, int64_t wall_s, struct errinfo *reterr);
 
+/* An answer's header of the provider's own: vendor + name. NULL when it has none. */
+const char *s3like_header(const struct s3like *s, const struct kvlist *headers, const char *name);
 bool s3like_can_batch(const struct dialect_site *site, const char *key);
 int s3like_build(const struct dialect_site *site, const struct dialect_call *call,
                  struct dialect_request *r, struct errinfo *reterr);
@@ -127,7 +129,7 @@ int s3like_many(const struct s3like *s, const struct dialect_call *call,
 /* Everything about a version that headers tell but its size. */
 int s3like_object_of(const struct s3like *s, const struct dialect_answer *a, struct be_object *o,
                      struct errinfo *reterr);
-/* A restore that is refused because there is nothing to do is none: clears *ret. */
+/* A restore that is refused because there is nothing to do is no failure: the class becomes ERR_NONE. */
 void s3like_restore_done(const struct dialect_call *call, struct errinfo *ret);
 bool s3like_etag_is_md5(const struct s3like *s, const struct kvlist *headers, const char *etag);
 void *s3like_stream_new(const struct dialect_site *site, const struct dialect_call *call);

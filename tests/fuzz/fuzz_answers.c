@@ -66,6 +66,7 @@ struct ops {
     struct be_commit commit;
     struct be_parts parts;
     struct be_uploads uploads;
+    struct be_restore restore;
 };
 
 static struct be_op *op_of(struct ops *o, enum be_kind kind)
@@ -75,7 +76,7 @@ static struct be_op *op_of(struct ops *o, enum be_kind kind)
         [BE_REMOVE] = &o->remove.op,      [BE_LIST] = &o->list.op,   [BE_COPY] = &o->copy.op,
         [BE_REMOVE_MANY] = &o->many.op,   [BE_MP_BEGIN] = &o->mp.op, [BE_MP_PART] = &o->part.op,
         [BE_MP_COMMIT] = &o->commit.op,   [BE_MP_ABORT] = &o->mp.op, [BE_MP_PARTS] = &o->parts.op,
-        [BE_MP_UPLOADS] = &o->uploads.op,
+        [BE_MP_UPLOADS] = &o->uploads.op, [BE_RESTORE] = &o->restore.op,
     };
     return all[kind];
 }
@@ -144,6 +145,9 @@ static void check_success(const struct ops *o, enum be_kind kind, const struct d
         break;
     case BE_MP_COMMIT:
         check_object(&o->commit.object, false);
+        break;
+    case BE_RESTORE:
+        ENSURE(o->restore.state <= BE_RESTORE_READABLE);
         break;
     case BE_MP_UPLOADS:
         for (size_t i = 0; i < page->n_uploads; i++) {
@@ -239,7 +243,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                     .part = {.number = 1, .upload_id = "u", .data = "bytes", .len = 5},
                     .commit = {.upload_id = "u", .parts = parts, .n_parts = ARRAY_LEN(parts)},
                     .parts = {.upload_id = "u"},
-                    .uploads = {.prefix = ""}};
+                    .uploads = {.prefix = ""},
+                    .restore = {.days = 1, .storage_class = ""}};
     struct dialect_call call = {.kind = kind, .op = op_of(&o, kind), .head = got == 9};
     call.op->kind = kind;
     call.op->key = "k";

@@ -146,6 +146,9 @@ def answers():
     yield 'upyun-parts', '8l00\n\n{"parts":[{"etag":"a","size":5,"id":0}]}'
     yield 'upyun-uploads', '8m00\n\n{"files":[{"key":"/k","uuid":"u","completed":false,"created_at":1700000000}]}'
     yield 'upyun-error', '8d40\n\n{"code":40300005,"msg":"directory not empty","id":"r"}'
+    yield 'restore', '2n00\n\n'
+    yield 'restore-refused', '0n50\n\n' + error('InvalidObjectState')
+    yield 'restore-azure', '5n60\n\n<Error><Code>BlobBeingRehydrated</Code></Error>'
     yield 'skew', '2a50\nDate: Tue, 14 Nov 2023 22:33:20 GMT\n\n'
     stat = ('{"fsize":5,"hash":"Fto5o-5ea0sNMlW_75VgGJCv2AcJ","mimeType":"text/plain","putTime":17000000000000007,"type":2,'
             '"x-qn-meta":{"a":"utf8-base64,5Lit","!Expires":"x\\ny","esc-x_2ey":"1"}}')
