@@ -414,8 +414,11 @@ static int build_kind(const struct azure *z, const struct dialect_call *call,
         }
         return 0;
     }
-    case BE_REMOVE_MANY: /* not among the capabilities */
-    case BE_MP_BEGIN:    /* done at once */
+    case BE_REMOVE_MANY:
+        return azure_batch_build(&z->site, call, r) < 0
+                   ? err_set(reterr, ERR_LOCAL, -ENOMEM, "delete: no memory")
+                   : 0;
+    case BE_MP_BEGIN: /* done at once */
     case BE_MP_ABORT:
     case BE_KINDS:
         break;
@@ -426,7 +429,8 @@ static int build_kind(const struct azure *z, const struct dialect_call *call,
 int azure_build(const struct dialect_site *site, const struct dialect_call *call,
                 struct dialect_request *r, struct errinfo *reterr)
 {
-    bool of_container = call->kind == BE_LIST || call->kind == BE_MP_UPLOADS;
+    bool of_container = call->kind == BE_LIST || call->kind == BE_MP_UPLOADS ||
+                        call->kind == BE_REMOVE_MANY;
     dialect_request_fini(r);
     r->method = "GET";
     kv_set(&r->headers, "host", site->host);

@@ -586,8 +586,9 @@ int azure_parse(const struct dialect_site *site, const struct dialect_call *call
                                                          : a->http_status == 409 ? BE_RESTORE_UNDER_WAY
                                                                                  : BE_RESTORE_READABLE;
         return 0;
-    case BE_REMOVE:
     case BE_REMOVE_MANY:
+        return azure_batch_parse(site, call, a, reterr);
+    case BE_REMOVE:
     case BE_MP_BEGIN:
     case BE_MP_ABORT:
     case BE_KINDS:

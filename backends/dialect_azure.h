@@ -1,5 +1,6 @@
-/* What the files of the Azure Blob dialect share: dialect_azure.c (settings, names, signature),
- * azure_build.c (requests), azure_parse.c (answers), azure_errors.c (refusals).
+/* What the files of the Azure Blob dialect share: dialect_azure.c (settings, names), azure_sign.c,
+ * azure_build.c (requests), azure_parse.c (answers), azure_errors.c (refusals),
+ * azure_batch.c (removals).
  *
  * An upload is nothing but blocks that are not committed yet, and the service keeps those of all
  * uploads to one name together. So its id is invented here, and begins the id of each of its
@@ -73,6 +74,19 @@ int azure_build(const struct dialect_site *site, const struct dialect_call *call
                 struct dialect_request *r, struct errinfo *reterr);
 int azure_parse(const struct dialect_site *site, const struct dialect_call *call,
                 const struct dialect_answer *a, struct dialect_page *page, struct errinfo *reterr);
+/* The account key's bytes: the caller wipes and frees them. ERR_INVALID when it is not base64. */
+int azure_decode_key(const struct dialect_site *site, const struct secret *secret, uint8_t **ret,
+                     size_t *ret_n, struct errinfo *reterr);
+int azure_sign(const struct dialect_site *site, struct dialect_request *r, int64_t wall_s,
+               struct errinfo *reterr);
+/* azure_batch.c: BE_REMOVE_MANY. build may fail for want of memory only; body is called by sign, with what signs one path: it
+ * writes the target (path and query) and the headers of that request. */
+int azure_batch_build(const struct dialect_site *site, const struct dialect_call *call,
+                      struct dialect_request *r);
+typedef int azure_batch_sign(void *ctx, const char *path, struct buf *target, struct kvlist *headers);
+int azure_batch_body(struct dialect_request *r, azure_batch_sign *sign, void *ctx);
+int azure_batch_parse(const struct dialect_site *site, const struct dialect_call *call,
+                      const struct dialect_answer *a, struct errinfo *reterr);
 void azure_classify(const struct dialect_site *site, const struct dialect_call *call,
                     const struct dialect_answer *a, struct errinfo *ret);
 void *azure_stream_new(const struct dialect_site *site, const struct dialect_call *call);

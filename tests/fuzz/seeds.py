@@ -146,6 +146,8 @@ def answers():
     yield 'upyun-parts', '8l00\n\n{"parts":[{"etag":"a","size":5,"id":0}]}'
     yield 'upyun-uploads', '8m00\n\n{"files":[{"key":"/k","uuid":"u","completed":false,"created_at":1700000000}]}'
     yield 'upyun-error', '8d40\n\n{"code":40300005,"msg":"directory not empty","id":"r"}'
+    part = '--b\r\nContent-Type: application/http\r\nContent-ID: %d\r\n\r\nHTTP/1.1 %s\r\n\r\n'
+    yield 'azure-many', '5g00\n\n' + part % (1, '202 Accepted') + part % (0, '404 no\r\nx-ms-error-code: BlobNotFound') + '--b--\r\n'
     yield 'restore', '2n00\n\n'
     yield 'restore-refused', '0n50\n\n' + error('InvalidObjectState')
     yield 'restore-azure', '5n60\n\n<Error><Code>BlobBeingRehydrated</Code></Error>'

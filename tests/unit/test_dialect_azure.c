@@ -737,6 +737,96 @@ static void compares_the_md5(void **state)
     be_dialect_azure.release(s);
 }
 
+/* --- removals by the batch */
+
+#define PART(id, rest) "--b1\r\nContent-Type: application/http\r\nContent-ID: " id "\r\n\r\nHTTP/1.1 " rest "\r\n"
+#define REFUSED(code) "x-ms-error-code: " code "\r\nContent-Length: 9\r\n\r\n<Error><Code>" code "</Code></Error>"
+
+static const char *const doomed[] = {"a b", "c/%", "kept"};
+static const size_t two[] = {1, 0};
+
+static void a_batch_is_signed_in_each_part(void **state)
+{
+    (void)state;
+    struct be_many m = {.keys = doomed, .n_keys = 3};
+    struct dialect_call call = {.kind = BE_REMOVE_MANY, .op = &m.op, .chosen = two, .n_chosen = 2};
+    struct be_remove one = {.op = {.key = "c/%"}};
+    struct dialect_call alone = {.kind = BE_REMOVE, .op = &one.op};
+    struct dialect_site *s = with_key(), *sas = made(azure_conf("", NULL, SAS));
+    CLEANUP(dialect_request_fini) struct dialect_request r = {0}, later = {0};
+    struct errinfo err = {0};
+    assert_int_equal(s->dialect->build(s, &call, &r, &err), 0);
+    assert_int_equal(s->dialect->sign(s, &r, NOW, &err), 0);
+    assert_string_equal(r.method, "POST");
+    assert_string_equal(buf_str(&r.path), "/box");
+    assert_string_equal(kv_get(&r.query, "comp"), "batch");
+    assert_non_null(strstr(kv_get(&r.headers, "content-type"), "multipart/mixed; boundary=batch_"));
+    assert_int_equal(r.body_len, strlen(r.body));
+    /* the order of `chosen`, and no other key */
+    const char *first = strstr(r.body, "Content-ID: 0\r\n\r\nDELETE /box/c/%25 HTTP/1.1\r\n");
+    const char *second = strstr(r.body, "Content-ID: 1\r\n\r\nDELETE /box/a%20b HTTP/1.1\r\n");
+    assert_true(first && second && first < second);
+    assert_null(strstr(r.body, "kept"));
+    /* each with the signature that the same request has alone, but for x-ms-version, which the whole has */
+    assert_non_null(strstr(first, "x-ms-date: Tue, 14 Nov 2023 22:13:20 GMT\r\n"));
+    assert_non_null(strstr(second, "authorization: SharedKey account:"));
+    assert_int_equal(s->dialect->build(s, &alone, &later, &err), 0);
+    kv_set(&later.headers, "x-ms-version", NULL);
+    assert_int_equal(s->dialect->sign(s, &later, NOW, &err), 0);
+    assert_non_null(strstr(first, kv_get(&later.headers, "authorization")));
+    /* signed anew, every part is */
+    CLEANUP(mem_freep) char *before = mem_strdup(r.body);
+    assert_int_equal(s->dialect->sign(s, &r, NOW + 1, &err), 0);
+    assert_int_equal(r.body_len, strlen(before));
+    assert_string_not_equal(r.body, before);
+    assert_null(strstr(r.body, "22:13:20"));
+    assert_int_equal(sas->dialect->build(sas, &call, &r, &err), 0);
+    assert_int_equal(sas->dialect->sign(sas, &r, NOW, &err), 0);
+    assert_non_null(strstr(r.body, "DELETE /box/c/%25?sv=2022-11-02&"));
+    assert_null(strstr(r.body, "uthorization"));
+    be_dialect_azure.release(s);
+    be_dialect_azure.release(sas);
+}
+
+static int parse_batch(const char *body, struct errinfo errs[3])
+{
+    struct be_many m = {.keys = doomed, .n_keys = 3};
+    struct dialect_call call = {.kind = BE_REMOVE_MANY, .op = &m.op, .chosen = two, .n_chosen = 2, .errs = errs};
+    CLEANUP(kv_fini) struct kvlist none = {0};
+    struct dialect_answer a = {.http_status = 202, .headers = &none, .body = body, .body_len = strlen(body)};
+    struct dialect_page page = {0};
+    struct errinfo err = {0};
+    struct dialect_site *s = with_key();
+    memset(errs, 0, 3 * sizeof(*errs));
+    int rc = s->dialect->parse(s, &call, &a, &page, &err);
+    be_dialect_azure.release(s);
+    return rc;
+}
+
+static void a_batch_tells_of_each(void **state)
+{
+    (void)state;
+    struct errinfo e[3];
+    assert_int_equal(parse_batch(PART("1", "202 Accepted\r\nx-ms-request-id: q\r\n") PART("0", "202 Accepted\r\n") "--b1--\r\n", e), 0);
+    assert_true(e[0].cls == ERR_NONE && e[1].cls == ERR_NONE && e[2].cls == ERR_NONE);
+    /* an answer each, by its id; what is not there is removed */
+    assert_int_equal(parse_batch(PART("1", "404 no\r\n" REFUSED("BlobNotFound")) PART("0", "409 no\r\n" REFUSED("LeaseIdMissing")) "--b1--", e), 0);
+    assert_int_equal(e[0].cls, ERR_NONE);
+    assert_int_equal(e[1].cls, ERR_INVALID);
+    assert_string_equal(e[1].code, "LeaseIdMissing");
+    assert_int_equal(parse_batch(PART("0", "404 no\r\n" REFUSED("ContainerNotFound")) PART("1", "503 no\r\n" REFUSED("ServerBusy")) "--b1--", e), 0);
+    assert_string_equal(e[1].code, "NoSuchBucket");
+    assert_int_equal(e[0].cls, ERR_THROTTLED);
+    /* of one nothing is said: it is tried again */
+    assert_int_equal(parse_batch(PART("0", "202 Accepted\r\n") "--b1--\r\n", e), 0);
+    assert_true(e[1].cls == ERR_NONE && e[0].cls == ERR_TRANSIENT && e[2].cls == ERR_NONE);
+    static const char *const bad[] = {"", "x", "<Error/>", PART("2", "202 Accepted\r\n") "--b1--",
+                                      PART("0", "oops") "--b1--"};
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        assert_true(parse_batch(bad[i], e) < 0);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -755,6 +845,8 @@ int main(void)
         cmocka_unit_test(lists),
         cmocka_unit_test(blocks),
         cmocka_unit_test(compares_the_md5),
+        cmocka_unit_test(a_batch_is_signed_in_each_part),
+        cmocka_unit_test(a_batch_tells_of_each),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
