@@ -49,7 +49,8 @@ struct conf {
 };
 
 /* Credentials a section does not give come from the environment (AWS_…, COS_… or TENCENTCLOUD_…, AZURE_STORAGE_… and their like),
- * ~/.aws/credentials or ~/.ossutilconfig; of a Google service account the id is its address, and the secret the whole key file.
+ * ~/.aws/credentials and ~/.aws/config, ~/.ossutilconfig or ~/.cos.conf, and so does a region that neither region nor
+ * endPoint gives; of a Google service account the id is its address, and the secret the whole key file.
  * First found of `path`, $OBJMIG_CONFIG, ~/.config/objmig/objmig.conf, /etc/objmig/objmig.conf. Reads all sections and
  * lists every fault, one line each, in *ret_faults: "FILE:LINE: [section] key: what; how to mend". 0 or -errno
  * (-EINVAL with faults, -EPERM when readable by others with secrets in it, -ENOENT without a fault when none exists and path is

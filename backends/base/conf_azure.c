@@ -37,36 +37,49 @@ static void set(char **to, char *value)
     *to = value;
 }
 
+void conf_azure_parts(const char *s, struct azure_parts *ret)
+{
+    CLEANUP(mem_freep) char *suffix = value_of(s, "EndpointSuffix");
+    *ret = (struct azure_parts){.account = value_of(s, "AccountName"),
+                                .endpoint = value_of(s, "BlobEndpoint"),
+                                .key = value_of(s, "AccountKey"),
+                                .sas = value_of(s, "SharedAccessSignature")};
+    if (!ret->account && ret->endpoint) {
+        ret->account = account_of(ret->endpoint);
+    }
+    if (!ret->endpoint && ret->account && suffix) {
+        ret->endpoint = mem_printf("https://%s.blob.%s", ret->account, suffix);
+    }
+}
+
+void conf_azure_parts_fini(struct azure_parts *p)
+{
+    conf_str_wipe(p->key);
+    conf_str_wipe(p->sas);
+    free(p->account);
+    free(p->endpoint);
+}
+
 bool conf_azure_connection(struct conf_remote *r, const char **ret_fault)
 {
     const char *s = getenv("AZURE_STORAGE_CONNECTION_STRING");
     if (!s || s[0] == '\0') {
         return false;
     }
-    char *account = value_of(s, "AccountName"), *key = value_of(s, "AccountKey");
-    char *sas = value_of(s, "SharedAccessSignature"), *endpoint = value_of(s, "BlobEndpoint");
-    CLEANUP(mem_freep) char *suffix = value_of(s, "EndpointSuffix");
-    if (!account && endpoint) {
-        account = account_of(endpoint);
-    }
-    if (!endpoint && account && suffix) {
-        endpoint = mem_printf("https://%s.blob.%s", account, suffix);
-    }
-    if (!account || (!key && !sas)) {
+    CLEANUP(conf_azure_parts_fini) struct azure_parts p;
+    conf_azure_parts(s, &p);
+    if (!p.account || (!p.key && !p.sas)) {
         *ret_fault = "AZURE_STORAGE_CONNECTION_STRING lacks the account, or both AccountKey and "
                      "SharedAccessSignature; copy it again";
     }
-    if (account) {
-        set(&r->access_key_id, TAKE(account));
+    if (p.account) {
+        set(&r->access_key_id, TAKE(p.account));
     }
-    r->access_key_secret = key ? secret_new(key) : NULL;
-    r->security_token = sas && !key ? secret_new(sas) : NULL;
-    if (endpoint && r->endpoint[0] == '\0') {
-        r->https = strncasecmp(endpoint, "http://", 7) != 0;
-        set(&r->endpoint, TAKE(endpoint));
+    r->access_key_secret = p.key ? secret_new(p.key) : NULL;
+    r->security_token = p.sas && !p.key ? secret_new(p.sas) : NULL;
+    if (p.endpoint && r->endpoint[0] == '\0') {
+        r->https = strncasecmp(p.endpoint, "http://", 7) != 0;
+        set(&r->endpoint, TAKE(p.endpoint));
     }
-    conf_str_wipe(key);
-    conf_str_wipe(sas);
-    free(endpoint);
     return true;
 }

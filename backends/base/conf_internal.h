@@ -64,6 +64,7 @@ extern const struct provider {
     bool token_alone; /* an id and a token will do, and then there is no secret */
     const char *scheme; /* of URLs that name a bucket; NULL: none does */
     const char *env[3][2]; /* id, secret, token: the provider's own names, in order of preference */
+    const char *env_region[2]; /* the same for a region that is not given */
     const char *region;        /* an example; NULL: us-east-1 */
     const char *signatures[2]; /* what signatureVersion may be, the default first; NULL: no choice */
 } conf_providers[];
@@ -154,15 +155,24 @@ void conf_raw_free(struct raw *raw);
  * none; *ret_fault, constant text, when it is no use. */
 bool conf_azure_connection(struct conf_remote *r, const char **ret_fault);
 
+/* Such a string taken apart; NULL for what it has not. endpoint: a URL. The last two are secrets. */
+struct azure_parts {
+    char *account, *endpoint, *key, *sas;
+};
+void conf_azure_parts(const char *s, struct azure_parts *ret);
+void conf_azure_parts_fini(struct azure_parts *p);
+
 /* conf_keyfile.c: the first of these variables that is set, or NULL; and what the provider's own tool keeps in a file, which is
  * named as below the home directory, NULL when there is none. */
 const char *conf_env_of(const char *const names[2]);
 void conf_key_file_read(const struct provider *p, struct conf_remote *r);
+void conf_region_find(const struct provider *p, struct conf_remote *r); /* there too; may find none */
 const char *conf_key_file(const struct provider *p);
 
 /* conf_google.c: Google's key file of a service account: who it is for, and the whole of it. What is wrong with it
  * and the mend, or NULL. */
 const char *conf_service_account(const char *path, char **ret_email, struct secret **ret_text);
+const char *conf_service_account_text(const char *text, size_t n, char **ret_email); /* the same of its content */
 
 /* The checked remote of a section, complete when no fault was added meanwhile. Never NULL. */
 struct conf_remote *conf_remote_make(struct loader *l, const struct raw *raw);

@@ -25,6 +25,7 @@ const struct provider conf_providers[] = {
      .cloud = true,
      .scheme = "s3",
      .env = {{"AWS_ACCESS_KEY_ID"}, {"AWS_SECRET_ACCESS_KEY"}, {"AWS_SESSION_TOKEN"}},
+     .env_region = {"AWS_REGION", "AWS_DEFAULT_REGION"},
      .signatures = {"v4", "v2"}},
     {.name = "azure",
      .bit = P_AZURE,
@@ -32,7 +33,9 @@ const struct provider conf_providers[] = {
      .placed = true,
      .token_alone = true,
      .scheme = "azure",
-     .env = {{"AZURE_STORAGE_ACCOUNT"}, {"AZURE_STORAGE_KEY"}, {"AZURE_STORAGE_SAS_TOKEN"}}},
+     .env = {{"AZURE_STORAGE_ACCOUNT", "AZURE_STORAGE_ACCOUNT_NAME"},
+             {"AZURE_STORAGE_KEY", "AZURE_STORAGE_ACCESS_KEY"},
+             {"AZURE_STORAGE_SAS_TOKEN"}}},
     {.name = "cos",
      .bit = P_COS,
      .cloud = true,
@@ -40,6 +43,7 @@ const struct provider conf_providers[] = {
      .env = {{"COS_SECRET_ID", "TENCENTCLOUD_SECRET_ID"},
              {"COS_SECRET_KEY", "TENCENTCLOUD_SECRET_KEY"},
              {"COS_TOKEN", "TENCENTCLOUD_TOKEN"}},
+     .env_region = {"COS_REGION", "TENCENTCLOUD_REGION"},
      .region = "ap-guangzhou"},
     {.name = "oss",
      .bit = P_OSS,
@@ -48,6 +52,7 @@ const struct provider conf_providers[] = {
      .env = {{"ALIBABA_CLOUD_ACCESS_KEY_ID", "OSS_ACCESS_KEY_ID"},
              {"ALIBABA_CLOUD_ACCESS_KEY_SECRET", "OSS_ACCESS_KEY_SECRET"},
              {"ALIBABA_CLOUD_SECURITY_TOKEN", "OSS_SESSION_TOKEN"}},
+     .env_region = {"OSS_REGION", "ALIBABA_CLOUD_REGION_ID"},
      .region = "cn-hangzhou",
      .signatures = {"v4", "v1"}},
     {.name = "ks3",
@@ -708,6 +713,24 @@ static bool google_credentials(struct loader *l, const struct raw *raw, const ch
     return true;
 }
 
+/* A whole key file in the place of a secret, on one line; whose it is, is in it. */
+static void google_inline(struct loader *l, const struct raw *raw, struct conf_remote *r)
+{
+    CLEANUP(mem_freep) char *email = NULL;
+    const char *fault = conf_service_account_text(
+        r->access_key_secret->bytes, r->access_key_secret->len, &email);
+    if (fault) {
+        FAULT(KEY_SECRET, "%s", fault);
+    } else if (r->access_key_id[0] != '\0' && strcmp(r->access_key_id, email) != 0) {
+        FAULT(KEY_ID, "is not that of the service account in accessKeySecret; remove it");
+    } else {
+        set_str(&r->access_key_id, email);
+    }
+    if (value_of(raw, KEY_SERVICE_ACCOUNT)[0] != '\0') {
+        FAULT(KEY_SERVICE_ACCOUNT, "given beside accessKeySecret; remove one of them");
+    }
+}
+
 /* Id, secret and token come from one place, never mixed. */
 static void check_pair(struct loader *l, const struct raw *raw, const struct conf_remote *r)
 {
@@ -740,6 +763,10 @@ static void find_credentials(struct loader *l, const struct raw *raw, const stru
 {
     bool has_id = r->access_key_id[0] != '\0', has_secret = r->access_key_secret != NULL;
     if (p->token_alone && find_token_alone(l, raw, p, r)) {
+        return;
+    }
+    if (p->bit == P_GCS && has_secret && r->access_key_secret->bytes[0] == '{') {
+        google_inline(l, raw, r);
         return;
     }
     if (has_id || has_secret) {
@@ -832,6 +859,9 @@ static void check_remote(struct loader *l, const struct raw *raw, const struct p
     }
     if (p->cloud) {
         check_bucket(l, raw, p, r);
+        if (r->region[0] == '\0' && r->endpoint[0] == '\0' && !p->placed) {
+            conf_region_find(p, r);
+        }
         if (r->region[0] == '\0' && r->endpoint[0] == '\0' && !p->placed) {
             FAULT(KEY_REGION, "missing; add region = %s or its like, or endPoint",
                   p->region ? p->region : "us-east-1");

@@ -22,7 +22,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     static const char *const names[] = {
         "AWS_ACCESS_KEY_ID",      "AWS_SECRET_ACCESS_KEY",   "AWS_SESSION_TOKEN", "AWS_PROFILE",
         "COS_SECRET_ID",          "COS_SECRET_KEY",          "COS_TOKEN",         "OBJMIG_CONFIG",
-        "TENCENTCLOUD_SECRET_ID", "TENCENTCLOUD_SECRET_KEY", "TENCENTCLOUD_TOKEN"};
+        "TENCENTCLOUD_SECRET_ID", "TENCENTCLOUD_SECRET_KEY", "TENCENTCLOUD_TOKEN", "AWS_REGION",
+        "AWS_DEFAULT_REGION",     "COS_REGION",              "TENCENTCLOUD_REGION"};
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
         (void)unsetenv(names[i]);
     }
@@ -30,7 +31,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     path = mem_printf("/proc/self/fd/%d", fd);
     aws_fd = fuzz_file("credentials");
     CLEANUP(mem_freep) char *aws_path = mem_printf("/proc/self/fd/%d", aws_fd);
-    ENSURE(setenv("AWS_SHARED_CREDENTIALS_FILE", aws_path, 1) == 0);
+    ENSURE(setenv("AWS_SHARED_CREDENTIALS_FILE", aws_path, 1) == 0 &&
+           setenv("AWS_CONFIG_FILE", aws_path, 1) == 0);
     return 0;
 }
 

@@ -68,6 +68,15 @@ static void clear_env(void)
         "GS_ACCESS_KEY_ID",
         "GS_SECRET_ACCESS_KEY",
         "AWS_PROFILE",
+        "AWS_CONFIG_FILE",
+        "AWS_REGION",
+        "AWS_DEFAULT_REGION",
+        "COS_REGION",
+        "TENCENTCLOUD_REGION",
+        "OSS_REGION",
+        "ALIBABA_CLOUD_REGION_ID",
+        "AZURE_STORAGE_ACCOUNT_NAME",
+        "AZURE_STORAGE_ACCESS_KEY",
         "AWS_SHARED_CREDENTIALS_FILE",
         "COS_SECRET_ID",
         "COS_SECRET_KEY",
@@ -467,7 +476,7 @@ static void test_environment(void **state)
 
     static const char cos[] = "[c]\nprovider=cos\nbucket=a-1\nregion=r\n";
     expect_fault(cos, ":1: [c] accessKeyId: missing; add accessKeyId and accessKeySecret, or set "
-                      "COS_SECRET_ID and COS_SECRET_KEY\n");
+                      "COS_SECRET_ID and COS_SECRET_KEY, or fill ~/.cos.conf\n");
     (void)setenv("TENCENTCLOUD_SECRET_ID", "t1", 1);
     (void)setenv("TENCENTCLOUD_SECRET_KEY", "t2", 1);
     assert_int_equal(load(cos), 0);
@@ -619,6 +628,91 @@ static void test_ossutil_file(void **state)
     expect_fault(OSS, ":1: [o] accessKeyId: missing; add accessKeyId and accessKeySecret, or set "
                       "ALIBABA_CLOUD_ACCESS_KEY_ID and ALIBABA_CLOUD_ACCESS_KEY_SECRET, or fill "
                       "~/.ossutilconfig\n");
+}
+
+static void write_home(const char *name, const char *text)
+{
+    CLEANUP(mem_freep) char *path = mem_printf("%s/%s", dir, name);
+    write_file(path, text, strlen(text), 0600);
+}
+
+static void remove_home(const char *name)
+{
+    CLEANUP(mem_freep) char *path = mem_printf("%s/%s", dir, name);
+    (void)unlink(path);
+}
+
+/* coscmd's file, as it writes it. */
+static void test_cos_file(void **state)
+{
+    static const char section[] = "[c]\nprovider=cos\nbucket=a-1\n";
+    write_home(".cos.conf", "[common]\nsecret_id = fileid\nsecret_key = filesecret\ntoken = t\n"
+                            "bucket = other-2\nregion = ap-beijing\nmax_thread = 5\nschema = https\n"
+                            "[elsewhere]\nsecret_id = no\n");
+    assert_int_equal(load(section), 0);
+    const struct conf_remote *r = conf->remotes[0];
+    assert_string_equal(r->access_key_id, "fileid");
+    assert_string_equal(r->access_key_secret->bytes, "filesecret");
+    assert_string_equal(r->security_token->bytes, "t");
+    assert_string_equal(r->region, "ap-beijing");
+    assert_string_equal(r->bucket, "a-1");
+    (void)setenv("COS_REGION", "ap-tokyo", 1);
+    assert_int_equal(load("[c]\nprovider=cos\nbucket=a-1\n" KEYS), 0);
+    r = conf->remotes[0];
+    assert_string_equal(r->region, "ap-tokyo");
+    assert_string_equal(r->access_key_id, "AKID"); /* keys of the section: none of the file's token */
+    assert_null(r->security_token);
+    assert_int_equal(load("[c]\nprovider=cos\nbucket=a-1\nendPoint=cos.example\n"), 0);
+    assert_string_equal(conf->remotes[0]->region, "");
+    clear_env();
+    remove_home(".cos.conf");
+    expect_fault("[c]\nprovider=cos\nbucket=a-1\n" KEYS, ":1: [c] region: missing; add region = ");
+}
+
+/* Region, and keys when the other file has none, of the profile that is chosen. */
+static void test_aws_config(void **state)
+{
+    static const char section[] = "[s]\nprovider=s3\nbucket=b\n";
+    CLEANUP(mem_freep) char *folder = mem_printf("%s/.aws", dir);
+    assert_int_equal(mkdir(folder, 0700), 0);
+    write_home(".aws/config", "[default]\nregion = eu-west-1\n"
+                              "[profile work]\nregion = us-west-2\naws_access_key_id = workid\n"
+                              "aws_secret_access_key = worksecret\n");
+    write_home(".aws/credentials",
+               "[default]\naws_access_key_id = fileid\naws_secret_access_key = filesecret\n");
+    assert_int_equal(load(section), 0);
+    assert_string_equal(conf->remotes[0]->region, "eu-west-1");
+    assert_string_equal(conf->remotes[0]->access_key_id, "fileid");
+    (void)setenv("AWS_PROFILE", "work", 1);
+    assert_int_equal(load(section), 0);
+    assert_string_equal(conf->remotes[0]->region, "us-west-2");
+    assert_string_equal(conf->remotes[0]->access_key_id, "workid");
+    (void)setenv("AWS_PROFILE", "default", 1);
+    assert_int_equal(load(section), 0);
+    assert_string_equal(conf->remotes[0]->region, "eu-west-1");
+    (void)setenv("AWS_DEFAULT_REGION", "ap-south-1", 1);
+    assert_int_equal(load(section), 0);
+    assert_string_equal(conf->remotes[0]->region, "ap-south-1");
+    clear_env();
+    remove_home(".aws/config");
+    remove_home(".aws/credentials");
+    (void)rmdir(folder);
+    expect_fault("[s]\nprovider=s3\nbucket=b\n" KEYS, ":1: [s] region: missing; add region = us-east-1");
+}
+
+/* A service account's key file as a value. */
+static void test_google_inline(void **state)
+{
+#define JSON "{\"type\":\"service_account\", \"client_email\":\"me@x\",\"private_key\":\"-----BEGIN K\\n\"}"
+    assert_int_equal(load(GCS "accessKeySecret=" JSON "\n"), 0);
+    assert_string_equal(conf->remotes[0]->access_key_id, "me@x");
+    assert_string_equal(conf->remotes[0]->access_key_secret->bytes, JSON);
+    assert_int_equal(load_mode(GCS "accessKeySecret=" JSON "\n", 0644), -EPERM);
+    expect_fault(GCS "accessKeySecret={\"type\": \"user\"}\n",
+                 ":4: [g] accessKeySecret: is no key file of a service account; make one, of type JSON\n");
+    expect_fault(GCS "accessKeyId=I\naccessKeySecret=" JSON "\n", ":4: [g] accessKeyId: is not that of");
+    expect_fault(GCS "serviceAccountFile=/x\naccessKeySecret=" JSON "\n",
+                 ":4: [g] serviceAccountFile: given beside accessKeySecret");
 }
 
 static void test_signature_versions(void **state)
@@ -785,6 +879,7 @@ int main(void)
         TEST(test_full),           TEST(test_faults),    TEST(test_many_faults),
         TEST(test_secrets_unsaid), TEST(test_mode),      TEST(test_odd_files),
         TEST(test_long_values),    TEST(test_search),    TEST(test_environment),
+        TEST(test_cos_file),       TEST(test_aws_config),   TEST(test_google_inline),
         TEST(test_google_file),    TEST(test_aws_file),  TEST(test_resolve),
         TEST(test_urls),           TEST(test_ossutil_file), TEST(test_signature_versions),
         TEST(test_azure),          TEST(test_numbers),
