@@ -53,13 +53,12 @@ static int resolve(const struct options *o, const char *spec, struct source *ret
                    struct errinfo *reterr)
 {
     struct buf faults = BUF_INIT;
-    bool url = strstr(spec, "://") != NULL;
-    int r = url && o->config == NULL ? -ENOENT : conf_load(o->config, &ret->conf, &faults);
+    enum conf_spec kind = conf_spec_kind(spec);
+    bool alone = kind == CONF_RCLONE || (kind == CONF_URL && o->config == NULL);
+    int r = alone ? 0 : conf_load(o->config, &ret->conf, &faults);
 
-    if (r == -ENOENT && url && o->config == NULL) {
-        ret->conf = mem_zalloc(sizeof(*ret->conf));
-        ret->conf->file = mem_strdup("");
-        r = 0;
+    if (alone) {
+        ret->conf = conf_new("");
     } else if (r < 0) {
         /* All faults are shown, a line each: the last without its line feed, which our caller adds.
          */
@@ -81,7 +80,17 @@ static int resolve(const struct options *o, const char *spec, struct source *ret
     }
     buf_fini(&faults);
     if (r == 0) {
-        r = conf_resolve(ret->conf, spec, url ? &o->url : NULL, &ret->remote, &ret->prefix, reterr);
+        struct kvlist rclone = {0};
+        kv_set(&rclone, "rclone_config", o->rclone_config);
+        r = conf_resolve(ret->conf, spec,
+                         kind == CONF_URL      ? &o->url
+                         : kind == CONF_RCLONE ? &rclone
+                                               : NULL,
+                         &ret->remote, &ret->prefix, reterr);
+        kv_fini(&rclone);
+    }
+    if (r == 0 && ret->conf->notes != NULL) {
+        (void)fputs(ret->conf->notes, stderr);
     }
     if (r < 0) {
         return r;
@@ -482,6 +491,23 @@ static int clone_here(pid_t daemon, const char *root, const char *path, const st
     return 0;
 }
 
+/* What a later start mounts it with: rclone's file also when only the environment named it. */
+static char *recorded_options(const struct options *o, const struct source *s)
+{
+    struct buf text = BUF_INIT;
+
+    (void)buf_adds(&text, o->text);
+    if (conf_spec_kind(o->spec) == CONF_RCLONE && o->rclone_config == NULL) {
+        (void)buf_addf(&text, "%srclone_config=", text.len > 0 ? "," : "");
+        for (const char *p = s->conf->file; *p != '\0'; p++) {
+            (void)buf_addf(&text, "%s%c", *p == ',' || *p == '\\' ? "\\" : "", *p);
+        }
+    }
+    char *whole = mem_strdup(buf_str(&text));
+    buf_fini(&text);
+    return whole;
+}
+
 static json_t *attach_request(const struct options *o, const struct source *s)
 {
     json_t *req = json_pack("{s:s, s:b, s:b, s:b}", "cmd", "attach", "allow_other", o->allow_other,
@@ -501,7 +527,8 @@ static json_t *attach_request(const struct options *o, const struct source *s)
     kv_set(&paths, "dir", o->dir);
     kv_set(&paths, "spec", o->spec);
     kv_set(&paths, "prefix", s->prefix);
-    kv_set(&paths, "options", o->text);
+    CLEANUP(mem_freep) char *options = recorded_options(o, s);
+    kv_set(&paths, "options", options);
     kv_set(&paths, "config", s->conf->file);
     json_object_set_new(req, "paths", wire_kv(&paths));
     kv_fini(&paths);

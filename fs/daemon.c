@@ -644,6 +644,7 @@ static void free_state(struct daemon_state *d)
         }
         free(d->remotes->seen);
         free(d->remotes->config);
+        free(d->remotes->spec);
         free(d->remotes);
         d->remotes = next;
     }

@@ -63,7 +63,7 @@ struct fs_remote *daemon_remote_find(struct daemon_state *d, const char *name)
     return r; /* remotes are never removed */
 }
 
-static int add_remote(struct daemon_state *d, const json_t *j, const char *config,
+static int add_remote(struct daemon_state *d, const json_t *j, const struct kvlist *paths,
                       struct cache_remote **ret, struct errinfo *reterr)
 {
     struct conf *conf = wire_remote_parse(j);
@@ -107,7 +107,9 @@ static int add_remote(struct daemon_state *d, const json_t *j, const char *confi
     fr->remote = *ret;
     fr->name = root_name(name);
     fr->json = json_dumps(j, JSON_COMPACT);
-    fr->config = mem_strdup(config);
+    const char *config = kv_get(paths, "config"), *spec = kv_get(paths, "spec");
+    fr->config = mem_strdup(config != NULL ? config : "");
+    fr->spec = mem_strdup(spec != NULL && conf_spec_kind(spec) == CONF_RCLONE ? spec : "");
     daemon_renew_watch(fr);
     mutex_lock(&d->lock);
     d->confs = mem_realloc(d->confs, (d->n_confs + 1) * sizeof(*d->confs));
@@ -225,8 +227,7 @@ static int attach_locked(struct daemon_state *d, const json_t *req, struct attac
     }
     for (size_t k = 0; r == 0 && k < json_array_size(remotes); k++) {
         struct cache_remote *one;
-        const char *config = kv_get(&kv, "config");
-        r = add_remote(d, json_array_get(remotes, k), config != NULL ? config : "", &one, reterr);
+        r = add_remote(d, json_array_get(remotes, k), &kv, &one, reterr);
         if (r == 0 && name != NULL && strcmp(cache_remote_name(one), name) == 0) {
             remote = one;
         }

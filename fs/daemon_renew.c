@@ -53,12 +53,33 @@ static void replace(char **at, char *text)
     *at = text;
 }
 
+/* As read_section() does, from rclone's file. */
+static struct conf *read_rclone(const struct fs_remote *r, const struct conf_remote **ret)
+{
+    struct conf *conf = conf_new("");
+    CLEANUP(mem_freep) char *prefix = NULL;
+    CLEANUP(kv_fini) struct kvlist options = {0};
+    struct errinfo err = {0};
+
+    kv_set(&options, "rclone_config", r->config);
+    if (conf_resolve(conf, r->spec, &options, ret, &prefix, &err) == 0) {
+        return conf;
+    }
+    log_warn("daemon", "event=configuration-unread file=%s remote=%s: %s; it runs on with the credentials it has",
+             r->config, cache_remote_name(r->remote), err.message);
+    conf_free(conf);
+    return NULL;
+}
+
 /* The section as the file has it now. NULL when it cannot be had; says why. */
 static struct conf *read_section(const struct fs_remote *r, const struct conf_remote **ret)
 {
     const char *name = cache_remote_name(r->remote);
     struct buf faults = BUF_INIT;
     struct conf *conf = NULL;
+    if (r->spec[0] != '\0') {
+        return read_rclone(r, ret);
+    }
     int err = conf_load(r->config, &conf, &faults);
 
     *ret = err == 0 ? conf_find(conf, name) : NULL;

@@ -32,6 +32,7 @@ struct fs_remote {
     char *name; /* of its directory in the superblock's root */
     char *json; /* its settings, to compare those of a second mount with */
     char *config; /* the file with its section; "" when it has none */
+    char *spec;   /* what it is there when that file is rclone's; "" when it is ours */
     char *seen;   /* its settings as last read there by the daemon itself; NULL: not to be found */
     uint64_t stamp; /* of the files they come from */
 };

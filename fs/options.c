@@ -69,6 +69,7 @@ static const struct opt table[] = {
     {"symfollow", MOUNT_FLAG, false, 0, MOUNT_ATTR_NOSYMFOLLOW},
     {"nosymfollow", MOUNT_FLAG, false, MOUNT_ATTR_NOSYMFOLLOW, 0},
     {"config", OWN, true, 0, 0},
+    {"rclone_config", OWN, true, 0, 0},
     {"cache", OWN, true, 0, 0},
     {"remount", OWN, false, 0, 0},
     {"direct", OWN, false, 0, 0},
@@ -297,6 +298,8 @@ static int set_own(struct options *o, const char *name, const char *value, struc
 {
     if (strcmp(name, "config") == 0) {
         set_string(&o->config, absolute(value));
+    } else if (strcmp(name, "rclone_config") == 0) {
+        set_string(&o->rclone_config, absolute(value));
     } else if (strcmp(name, "cache") == 0) {
         set_string(&o->cache_dir, absolute(value));
     } else if (strcmp(name, "remount") == 0) {
@@ -405,7 +408,7 @@ static int finish(struct options *o, struct errinfo *reterr)
          */
         o->attr_set |= (MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV) & ~o->attr_clr;
     }
-    if (o->spec != NULL && strstr(o->spec, "://") == NULL && o->url.n > 0) {
+    if (o->spec != NULL && conf_spec_kind(o->spec) != CONF_URL && o->url.n > 0) {
         if (!o->sloppy) {
             return err_set(
                 reterr, ERR_INVALID, -EINVAL,
@@ -413,6 +416,10 @@ static int finish(struct options *o, struct errinfo *reterr)
                 o->url.items[0].name, o->spec);
         }
         kv_fini(&o->url);
+    }
+    if (o->spec != NULL && conf_spec_kind(o->spec) != CONF_RCLONE && o->rclone_config != NULL && !o->sloppy) {
+        return err_set(reterr, ERR_INVALID, -EINVAL,
+                       "option rclone_config: %.80s is none of rclone's; write rclone:NAME:BUCKET, or remove it", o->spec);
     }
     o->cache_unsaid = o->cache_dir == NULL;
     int r = o->cache_unsaid ? cache_default_dir(&o->cache_dir, reterr) : 0;
@@ -524,6 +531,7 @@ void options_fini(struct options *o)
     free(o->spec);
     free(o->dir);
     free(o->config);
+    free(o->rclone_config);
     free(o->cache_dir);
     free(o->log);
     free(o->text);

@@ -13,6 +13,7 @@ struct options {
     char *spec, *dir;
     bool fake, sloppy, verbose, foreground, remount, direct, allow_other, help, version;
     char *config;    /* absolute; NULL = search */
+    char *rclone_config; /* absolute; NULL = search */
     char *cache_dir; /* absolute */
     bool cache_unsaid; /* nobody gave it */
     char *log;       /* absolute; NULL = the cache directory's "log" */

@@ -189,7 +189,7 @@ static void args_fini(struct args *a)
 
 static bool is_path(const char *arg)
 {
-    return (arg[0] == '/' || arg[0] == '.') && strstr(arg, "://") == NULL;
+    return (arg[0] == '/' || arg[0] == '.') && conf_spec_kind(arg) != CONF_URL;
 }
 
 /* ---- what is to be looked at ---- */
@@ -232,7 +232,7 @@ static void read_config(struct doctor *d, const struct args *a, struct targets *
     } else if (r == -ENOENT && faults.len == 0) {
         bool urls = a->n > 0;
         for (size_t k = 0; k < a->n; k++) {
-            urls = urls && strstr(a->what[k], "://") != NULL;
+            urls = urls && conf_spec_kind(a->what[k]) != CONF_SECTION;
         }
         if (urls) {
             t->conf = conf_new("");
@@ -286,19 +286,41 @@ static int take_mount(struct doctor *d, struct args *a, struct targets *t, const
     return EXIT_DONE;
 }
 
-static int take_spec(const struct args *a, struct targets *t, const char *spec)
+/* Once each, though more SPECs may follow. */
+static void say_notes(struct doctor *d, struct conf *c)
+{
+    char *save = NULL;
+
+    for (char *l = c->notes != NULL ? strtok_r(c->notes, "\n", &save) : NULL; l != NULL;
+         l = strtok_r(NULL, "\n", &save)) {
+        doctor_say(d, CDOCTOR_WARN, "configuration", l, "");
+    }
+    free(c->notes);
+    c->notes = NULL;
+}
+
+static int take_spec(struct doctor *d, const struct args *a, struct targets *t, const char *spec)
 {
     const struct conf_remote *r = NULL;
     CLEANUP(mem_freep) char *prefix = NULL;
     struct errinfo err = {0};
-    bool url = strstr(spec, "://") != NULL;
+    enum conf_spec kind = conf_spec_kind(spec);
 
     if (t->conf == NULL) {
         return EXIT_DONE; /* said */
     }
-    if (conf_resolve(t->conf, spec, url ? &a->url : NULL, &r, &prefix, &err) < 0) {
+    struct kvlist rclone = {0};
+    kv_set(&rclone, "rclone_config", kv_get(&a->url, "rclone_config"));
+    int e = conf_resolve(t->conf, spec,
+                         kind == CONF_URL      ? &a->url
+                         : kind == CONF_RCLONE ? &rclone
+                                               : NULL,
+                         &r, &prefix, &err);
+    kv_fini(&rclone);
+    if (e < 0) {
         return complain("doctor", "%s", err.message);
     }
+    say_notes(d, t->conf);
     for (size_t k = 0; r == NULL && k < t->conf->n_remotes; k++) {
         add_remote(t, t->conf->remotes[k]);
     }
@@ -313,7 +335,7 @@ static int take_all(struct doctor *d, struct args *a, struct targets *t)
     int code = EXIT_DONE;
 
     for (size_t k = 0; k < a->n && code == EXIT_DONE; k++) {
-        code = is_path(a->what[k]) ? take_mount(d, a, t, a->what[k]) : take_spec(a, t, a->what[k]);
+        code = is_path(a->what[k]) ? take_mount(d, a, t, a->what[k]) : take_spec(d, a, t, a->what[k]);
     }
     for (size_t k = 0; a->n == 0 && t->conf != NULL && k < t->conf->n_remotes; k++) {
         add_remote(t, t->conf->remotes[k]);

@@ -150,11 +150,11 @@ int cmd_ls(int argc, char **argv)
         return EXIT_USAGE;
     }
     int code = EXIT_USAGE;
-    bool url = strstr(l.spec, "://") != NULL;
-    int e = url && l.config == NULL ? 0 : conf_load(l.config, &conf, &faults);
-    if (e == 0 && conf == NULL) {
-        conf = mem_zalloc(sizeof(*conf));
-        conf->file = mem_strdup("");
+    enum conf_spec kind = conf_spec_kind(l.spec);
+    bool alone = kind == CONF_RCLONE || (kind == CONF_URL && l.config == NULL);
+    int e = alone ? 0 : conf_load(l.config, &conf, &faults);
+    if (alone) {
+        conf = conf_new("");
     }
     if (e < 0) {
         if (faults.len > 0) {
@@ -163,14 +163,15 @@ int cmd_ls(int argc, char **argv)
             (void)complain("ls", "%s",
                            e == -ENOENT ? "no configuration; give --config FILE" : strerror(-e));
         }
-    } else if (conf_resolve(conf, l.spec, url ? &none : NULL, &r, &prefix, &err) < 0) {
+    } else if (conf_resolve(conf, l.spec, kind == CONF_URL ? &none : NULL, &r, &prefix, &err) < 0) {
         (void)complain("ls", "%s", err.message);
-    } else if (r == NULL) {
+    } else if (r == NULL) { /* all */
         for (size_t k = 0; k < conf->n_remotes; k++) {
             (void)puts(conf->remotes[k]->name);
         }
         code = EXIT_DONE;
     } else {
+        (void)fputs(conf->notes != NULL ? conf->notes : "", stderr);
         l.list = l.json ? json_array() : NULL;
         code = list_remote(&l, r, prefix);
         if (l.list != NULL) {

@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "conf_rclone.h"
 #include "mem.h"
 
 struct secret *secret_new(const char *s)
@@ -146,6 +147,7 @@ void conf_free(struct conf *c)
     }
     free(c->remotes);
     free(c->file);
+    free(c->notes);
     free(c);
 }
 
@@ -211,6 +213,23 @@ static char *choose_path(const char *path, bool *ret_given)
     return access(system_wide, F_OK) == 0 ? mem_strdup(system_wide) : NULL;
 }
 
+static void check_mode(struct loader *l, const struct stat *st)
+{
+    if (l->has_secret && (st->st_mode & 07777 & ~0640U) != 0) {
+        conf_fault(l, 0, NULL, NULL,
+                   "holds secrets, so its mode must be 0600 or 0640, not %04o; chmod 600 %s",
+                   (unsigned)st->st_mode & 07777, l->file);
+        l->mode_fault = true;
+    }
+}
+
+static const char *why_unread(int err)
+{
+    return err == -EFBIG    ? "larger than 1 MiB"
+           : err == -EINVAL ? "not a regular file"
+                            : strerror(-err);
+}
+
 int conf_load(const char *path, struct conf **ret_conf, struct buf *ret_faults)
 {
     bool given;
@@ -232,10 +251,7 @@ int conf_load(const char *path, struct conf **ret_conf, struct buf *ret_faults)
         }
     }
     if (err < 0) {
-        conf_fault(&l, 0, NULL, NULL, "cannot be read: %s; mend or name another",
-                   err == -EFBIG    ? "larger than 1 MiB"
-                   : err == -EINVAL ? "not a regular file"
-                                    : strerror(-err));
+        conf_fault(&l, 0, NULL, NULL, "cannot be read: %s; mend or name another", why_unread(err));
         (void)report(&l, ret_faults);
         return err;
     }
@@ -243,12 +259,7 @@ int conf_load(const char *path, struct conf **ret_conf, struct buf *ret_faults)
     for (size_t i = 0; i < l.n_raws; i++) {
         add_remote(c, conf_remote_make(&l, l.raws[i]));
     }
-    if (l.has_secret && (st.st_mode & 07777 & ~0640U) != 0) {
-        conf_fault(&l, 0, NULL, NULL,
-                   "holds secrets, so its mode must be 0600 or 0640, not %04o; chmod 600 %s",
-                   (unsigned)st.st_mode & 07777, file);
-        l.mode_fault = true;
-    }
+    check_mode(&l, &st);
     if (l.n_raws == 0 && l.n_faults == 0) {
         conf_fault(&l, 0, NULL, NULL, "names no remote; add a section [NAME]");
     }
@@ -305,6 +316,19 @@ static void remote_freep(struct conf_remote **r)
     conf_remote_free(*r);
 }
 
+/* Gives a remote to the configuration, or has one there already that differs in nothing but its name. */
+static const struct conf_remote *adopt(struct conf *c, struct conf_remote *r)
+{
+    for (size_t i = 0; i < c->n_remotes; i++) {
+        if (conf_remote_same(c->remotes[i], r)) {
+            conf_remote_free(r);
+            return c->remotes[i];
+        }
+    }
+    add_remote(c, r);
+    return r;
+}
+
 static int resolve_url(struct conf *c, const struct provider *p, const char *rest,
                        const struct kvlist *options, const struct conf_remote **ret_remote,
                        char **ret_prefix, struct errinfo *reterr)
@@ -349,24 +373,108 @@ static int resolve_url(struct conf *c, const struct provider *p, const char *res
     if (l.n_faults > 0) {
         return err_set(reterr, ERR_INVALID, -EINVAL, "%s", l.faults[0].text);
     }
-    for (size_t i = 0; i < c->n_remotes; i++) {
-        if (conf_remote_same(c->remotes[i], r)) {
-            *ret_remote = c->remotes[i];
-            *ret_prefix = TAKE(prefix);
-            return 0;
+    *ret_remote = adopt(c, TAKE(r));
+    *ret_prefix = TAKE(prefix);
+    return 0;
+}
+
+/* ---- rclone's ---- */
+
+#define RCLONE "rclone:"
+
+/* Where rclone looks, but for the directory its program is in; the last one when there is none. Absolute: it is read again. */
+static char *rclone_file(const char *given)
+{
+    const char *env = getenv("RCLONE_CONFIG"), *xdg = getenv("XDG_CONFIG_HOME"), *home = conf_home_dir();
+    given = given ? given : env && env[0] != '\0' ? env : NULL;
+    if (given) {
+        char *whole = realpath(given, NULL);
+        return whole ? whole : mem_strdup(given);
+    }
+    char *path = xdg && xdg[0] != '\0' ? mem_printf("%s/rclone/rclone.conf", xdg)
+                                       : mem_printf("%s/.config/rclone/rclone.conf", home ? home : "");
+    if (access(path, F_OK) < 0) {
+        CLEANUP(mem_freep) char *old = mem_printf("%s/.rclone.conf", home ? home : "");
+        if (access(old, F_OK) == 0) {
+            free(path);
+            path = TAKE(old);
         }
     }
-    *ret_remote = r;
+    return path;
+}
+
+/* Lines of faults that are none. */
+static void add_notes(struct conf *c, struct loader *notes)
+{
+    CLEANUP(buf_fini) struct buf all = BUF_INIT;
+    (void)buf_adds(&all, c->notes ? c->notes : "");
+    (void)report(notes, &all);
+    free(c->notes);
+    c->notes = all.len > 0 ? buf_take(&all) : NULL;
+}
+
+static int resolve_rclone(struct conf *c, const char *place, const struct kvlist *options,
+                          const struct conf_remote **ret_remote, char **ret_prefix,
+                          struct errinfo *reterr)
+{
+    CLEANUP(mem_freep) char *path = rclone_file(options ? kv_get(options, "rclone_config") : NULL);
+    CLEANUP(loader_fini) struct loader l = {.file = path};
+    CLEANUP(loader_fini) struct loader notes = {.file = path};
+    CLEANUP(conf_buf_wipe) struct buf text = BUF_INIT;
+    CLEANUP(mem_freep) char *prefix = NULL;
+    struct stat st;
+    for (size_t i = 0; options && i < options->n; i++) {
+        if (strcmp(options->items[i].name, "rclone_config") != 0) {
+            return err_set(reterr, ERR_INVALID, -EINVAL,
+                           "%s: an option of URLs; rclone's remotes have theirs in %s",
+                           options->items[i].name, path);
+        }
+    }
+    int err = conf_file_read(path, &text, &st);
+    if (err < 0) {
+        return err_set(reterr, ERR_INVALID, err,
+                       "%s: cannot be read: %s; name rclone's configuration in RCLONE_CONFIG or -o "
+                       "rclone_config=FILE",
+                       path, why_unread(err));
+    }
+    const struct rclone_file file = {buf_str(&text), text.len, conf_home_dir()};
+    CLEANUP(raw_freep) struct raw *raw = conf_rclone_import(&l, &notes, &file, place, &prefix);
+    CLEANUP(remote_freep) struct conf_remote *r = raw ? conf_remote_make(&l, raw) : NULL;
+    check_mode(&l, &st);
+    if (l.n_faults > 0) {
+        const struct fault *first = l.faults;
+        for (size_t i = 1; i < l.n_faults; i++) {
+            first = by_line(&l.faults[i], first) < 0 ? &l.faults[i] : first;
+        }
+        return err_set(reterr, ERR_INVALID, l.mode_fault ? -EPERM : -EINVAL, "%s", first->text);
+    }
+    add_notes(c, &notes);
+    if (c->file[0] == '\0') {
+        free(c->file);
+        c->file = TAKE(path);
+    }
+    *ret_remote = adopt(c, TAKE(r));
     *ret_prefix = TAKE(prefix);
-    add_remote(c, TAKE(r));
     return 0;
+}
+
+enum conf_spec conf_spec_kind(const char *spec)
+{
+    if (strncmp(spec, RCLONE, strlen(RCLONE)) == 0 && strchr(spec + strlen(RCLONE), ':')) {
+        return CONF_RCLONE;
+    }
+    return strstr(spec, "://") ? CONF_URL : CONF_SECTION;
 }
 
 int conf_resolve(struct conf *c, const char *spec, const struct kvlist *options,
                  const struct conf_remote **ret_remote, char **ret_prefix, struct errinfo *reterr)
 {
-    const char *url = strstr(spec, "://");
-    if (url) {
+    enum conf_spec kind = conf_spec_kind(spec);
+    if (kind == CONF_RCLONE) {
+        return resolve_rclone(c, spec + strlen(RCLONE), options, ret_remote, ret_prefix, reterr);
+    }
+    if (kind == CONF_URL) {
+        const char *url = strstr(spec, "://");
         for (size_t i = 0; i < conf_n_providers; i++) {
             const struct provider *p = &conf_providers[i];
             if (p->scheme && strlen(p->scheme) == (size_t)(url - spec) &&
@@ -397,6 +505,10 @@ int conf_resolve(struct conf *c, const char *spec, const struct kvlist *options,
             *ret_remote = r;
         }
         return err;
+    }
+    if (strcmp(name, "rclone") == 0) {
+        return err_set(reterr, ERR_INVALID, -ENOENT,
+                       "which bucket of which remote of rclone's? write rclone:NAME:BUCKET");
     }
     const char *near = NULL;
     unsigned d = UINT32_MAX;

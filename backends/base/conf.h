@@ -43,9 +43,10 @@ struct secret *secret_new(const char *s);
 void secret_free(struct secret *s); /* wipes first; NULL is fine */
 
 struct conf {
-    char *file; /* "" when made from a URL alone */
+    char *file; /* "" when made from a URL alone; of an rclone.conf's remote, that file */
     struct conf_remote **remotes;
     size_t n_remotes;
+    char *notes; /* what of an rclone.conf's remotes is not kept, a line each; NULL when there is nothing to say */
 };
 
 /* Credentials a section does not give come from the environment (AWS_…, COS_… or TENCENTCLOUD_…, AZURE_STORAGE_… and their like),
@@ -64,10 +65,19 @@ const struct conf_remote *conf_find(const struct conf *c, const char *name); /* 
  * tools. The caller frees; NULL behind the last one. They may not exist. */
 char *conf_credentials_file(size_t i);
 
-/* SPEC of mount.objmig: NAME, NAME:prefix, all, or scheme://bucket[/prefix] with region=, endPoint=, … given in `options`
- * (key=value pairs) and credentials from the environment. Adds a remote to the configuration for a URL. *ret_prefix is
- * the prefix below the remote's own, "" or ending in '/'. *ret_remote is NULL for `all`. 0, -EINVAL, or -ENOENT when no
- * section has that name; class INVALID. Options beside a section's name are refused, secrets among options too (ps). */
+/* What a SPEC of mount.objmig is. Only sections need a configuration. */
+enum conf_spec {
+    CONF_SECTION, /* NAME, NAME:prefix, all */
+    CONF_URL,     /* scheme://bucket[/prefix] */
+    CONF_RCLONE   /* rclone:NAME:bucket[/prefix], or what an alias of rclone's has there */
+};
+enum conf_spec conf_spec_kind(const char *spec);
+
+/* A URL takes region=, endPoint=, … from `options` (key=value pairs) and credentials from the environment; a remote of rclone's
+ * is read from $RCLONE_CONFIG, ~/.config/rclone/rclone.conf, ~/.rclone.conf, or the option rclone_config. Both add a remote to
+ * the configuration. *ret_prefix is the prefix below the remote's own, "" or ending in '/'. *ret_remote is NULL for `all`.
+ * 0, -EINVAL, -EPERM for an rclone.conf that others may read, or -ENOENT when no section has that name; class INVALID.
+ * Options beside a section's name are refused, secrets among options too (ps). */
 int conf_resolve(struct conf *c, const char *spec, const struct kvlist *options,
                  const struct conf_remote **ret_remote, char **ret_prefix, struct errinfo *reterr);
 
