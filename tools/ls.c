@@ -133,7 +133,7 @@ static int parse(int argc, char **argv, struct ls *l)
             l->spec = a;
         }
     }
-    return l->spec != NULL ? 0 : complain("ls", "give a section, SECTION:PREFIX, or a URL");
+    return l->spec != NULL ? 0 : complain("ls", "give a section, SECTION:PREFIX, a URL, or rclone:NAME:BUCKET");
 }
 
 int cmd_ls(int argc, char **argv)

@@ -430,6 +430,10 @@ static int resolve_rclone(struct conf *c, const char *place, const struct kvlist
                            options->items[i].name, path);
         }
     }
+    if (!strchr(place, ':')) {
+        return err_set(reterr, ERR_INVALID, -EINVAL, "which bucket? write rclone:%.80s:BUCKET",
+                       place[0] != '\0' ? place : "NAME");
+    }
     int err = conf_file_read(path, &text, &st);
     if (err < 0) {
         return err_set(reterr, ERR_INVALID, err,
@@ -460,7 +464,7 @@ static int resolve_rclone(struct conf *c, const char *place, const struct kvlist
 
 enum conf_spec conf_spec_kind(const char *spec)
 {
-    if (strncmp(spec, RCLONE, strlen(RCLONE)) == 0 && strchr(spec + strlen(RCLONE), ':')) {
+    if (strncmp(spec, RCLONE, strlen(RCLONE)) == 0) { /* no section has that name */
         return CONF_RCLONE;
     }
     return strstr(spec, "://") ? CONF_URL : CONF_SECTION;
@@ -505,10 +509,6 @@ int conf_resolve(struct conf *c, const char *spec, const struct kvlist *options,
             *ret_remote = r;
         }
         return err;
-    }
-    if (strcmp(name, "rclone") == 0) {
-        return err_set(reterr, ERR_INVALID, -ENOENT,
-                       "which bucket of which remote of rclone's? write rclone:NAME:BUCKET");
     }
     const char *near = NULL;
     unsigned d = UINT32_MAX;

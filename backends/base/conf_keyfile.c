@@ -30,13 +30,15 @@ const char *conf_env_of(const char *const names[2])
     return NULL;
 }
 
-/* The files of other people's tools. Of one provider the first that has what is asked for counts. */
+/* The files of other people's tools. Of one provider the first that has what is asked for counts.
+ */
 static const struct key_file {
     unsigned provider;
     const char *path_env, *path; /* $path_env, or else path below the home directory */
     const char *section_env, *section_prefix;
-    const char *sections[2]; /* $section_env behind the prefix, or else the first of these that has it */
-    const char *names[4];    /* id, secret, token, region; NULL where there is none */
+    const char
+        *sections[2]; /* $section_env behind the prefix, or else the first of these that has it */
+    const char *names[4]; /* id, secret, token, region; NULL where there is none */
 } key_files[] = {
     {P_S3,
      "AWS_SHARED_CREDENTIALS_FILE",

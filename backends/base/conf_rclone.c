@@ -1,8 +1,9 @@
 /* One remote of an rclone.conf, as a section of our own configuration.
  *
- * rclone's options are of four kinds: those that mean the same as one of our keys (the functions import_…); those that only
- * tune rclone (idle); those whose absence is a difference one should hear of, a note; and those without which something else
- * would be read or written than rclone does, which are refused. What we have never heard of is a note.
+ * rclone's options are of four kinds: those that mean the same as one of our keys (the functions
+ * import_…); those that only tune rclone (idle); those whose absence is a difference one should
+ * hear of, a note; and those without which something else would be read or written than rclone
+ * does, which are refused. What we have never heard of is a note.
  *
  * Names of options are shown, their values are not: a token may be in any of them. */
 #include "conf_rclone.h"
@@ -71,8 +72,8 @@ static void add_option(struct lines *s, const char *name, const char *value)
     }
     if (to) {
         to->options = mem_realloc(to->options, (to->n + 1) * sizeof(*to->options));
-        to->options[to->n++] = (struct option){
-            .name = mem_strdup(name), .value = mem_strdup(value), .line = s->line};
+        to->options[to->n++] =
+            (struct option){.name = mem_strdup(name), .value = mem_strdup(value), .line = s->line};
     }
 }
 
@@ -197,22 +198,42 @@ static bool split_place(struct import *m, const char *place)
 
 /* ---- S3 ---- */
 
-/* How rclone speaks to whom (its table of providers): those who are not here, and what it calls Other, by path and with the
- * first version of lists. */
+/* How rclone speaks to whom (its table of providers): those who are not here, and what it calls
+ * Other, by path and with the first version of lists. */
 static const struct s3_service {
     const char *provider;
     bool by_path, list_v1;
 } s3_services[] = {
-    {"AWS", false, false},          {"Cloudflare", true, false},  {"Cubbit", false, false},
-    {"DigitalOcean", false, false}, {"Dreamhost", false, false},  {"GCS", false, false},
-    {"Hetzner", false, false},      {"HuaweiOBS", false, true},   {"IDrive", true, false},
-    {"IONOS", true, false},         {"ImpossibleCloud", false, false}, {"Intercolo", false, false},
-    {"Leviia", false, false},       {"Linode", false, false},     {"LyveCloud", false, false},
-    {"Minio", true, false},         {"Netease", false, true},     {"OVHcloud", false, false},
-    {"Petabox", false, false},      {"Qiniu", true, false},       {"Rabata", false, false},
-    {"RackCorp", false, false},     {"Rclone", true, false},      {"Scaleway", false, false},
-    {"Selectel", false, false},     {"Servercore", false, false}, {"Storj", false, false},
-    {"Synology", false, false},     {"Wasabi", false, false},     {"Zata", false, false},
+    {"AWS", false, false},
+    {"Cloudflare", true, false},
+    {"Cubbit", false, false},
+    {"DigitalOcean", false, false},
+    {"Dreamhost", false, false},
+    {"GCS", false, false},
+    {"Hetzner", false, false},
+    {"HuaweiOBS", false, true},
+    {"IDrive", true, false},
+    {"IONOS", true, false},
+    {"ImpossibleCloud", false, false},
+    {"Intercolo", false, false},
+    {"Leviia", false, false},
+    {"Linode", false, false},
+    {"LyveCloud", false, false},
+    {"Minio", true, false},
+    {"Netease", false, true},
+    {"OVHcloud", false, false},
+    {"Petabox", false, false},
+    {"Qiniu", true, false},
+    {"Rabata", false, false},
+    {"RackCorp", false, false},
+    {"Rclone", true, false},
+    {"Scaleway", false, false},
+    {"Selectel", false, false},
+    {"Servercore", false, false},
+    {"Storj", false, false},
+    {"Synology", false, false},
+    {"Wasabi", false, false},
+    {"Zata", false, false},
     {"us3", false, false},
 };
 
@@ -231,8 +252,9 @@ static void import_s3_keys(struct import *m)
     bool env = is_on(m, "env_auth", false);
     if (get(m, "access_key_id")[0] == '\0' && get(m, "secret_access_key")[0] == '\0') {
         if (!env) {
-            FAULT("access_key_id", "missing, and env_auth is off, which is to ask as nobody; add keys, or "
-                                   "env_auth = true");
+            FAULT("access_key_id",
+                  "missing, and env_auth is off, which is to ask as nobody; add keys, or "
+                  "env_auth = true");
         }
         return; /* found where they are for a section without keys */
     }
@@ -250,11 +272,13 @@ static void import_s3_encryption(struct import *m)
         CLEANUP(mem_freep) char *both = mem_printf("aws:kms:%s", id);
         put(m, "encryptionType", both, "sse_kms_key_id");
     } else {
-        FAULT("sse_kms_key_id", "given without server_side_encryption = aws:kms; add that or remove it");
+        FAULT("sse_kms_key_id",
+              "given without server_side_encryption = aws:kms; add that or remove it");
     }
 }
 
-/* The region in "cos.REGION.myqcloud.com"; NULL when the endpoint is another: that is kept as it is. */
+/* The region in "cos.REGION.myqcloud.com"; NULL when the endpoint is another: that is kept as it
+ * is. */
 static char *region_in(const char *endpoint, const char *before, const char *behind)
 {
     static const char letters[] = "abcdefghijklmnopqrstuvwxyz0123456789-";
@@ -266,7 +290,8 @@ static char *region_in(const char *endpoint, const char *before, const char *beh
     size_t n = strspn(host + skip, letters);
     const char *rest = host + skip + n;
     size_t tail = strlen(behind);
-    bool whole = strncmp(rest, behind, tail) == 0 && (rest[tail] == '\0' || strcmp(rest + tail, "/") == 0);
+    bool whole =
+        strncmp(rest, behind, tail) == 0 && (rest[tail] == '\0' || strcmp(rest + tail, "/") == 0);
     bool internal = n > 9 && memcmp(rest - 9, "-internal", 9) == 0;
     if (!whole || n == 0 || internal || strncmp(host + skip, "accelerate", 10) == 0) {
         return NULL;
@@ -275,7 +300,8 @@ static char *region_in(const char *endpoint, const char *before, const char *beh
 }
 
 /* Tencent's and Alibaba's by their own protocols, which keep more than S3's. */
-static void import_own(struct import *m, const char *provider, const char *before, const char *behind)
+static void import_own(struct import *m, const char *provider, const char *before,
+                       const char *behind)
 {
     const char *endpoint = get(m, "endpoint");
     CLEANUP(mem_freep) char *region = region_in(endpoint, before, behind);
@@ -312,7 +338,11 @@ static void import_s3_site(struct import *m, const char *provider)
     if (endpoint[0] == '\0' && !aws) {
         FAULT("endpoint", "missing; add that of the service");
     }
-    put(m, "region", v2 ? "" : aws && endpoint[0] == '\0' && region[0] == '\0' ? "us-east-1" : region, "region");
+    put(m, "region",
+        v2                                                ? ""
+        : aws && endpoint[0] == '\0' && region[0] == '\0' ? "us-east-1"
+                                                          : region,
+        "region");
     if (is_on(m, "v2_auth", false) || v2) {
         put(m, "signatureVersion", "v2", v2 ? "region" : "v2_auth");
     }
@@ -344,10 +374,13 @@ static void import_s3(struct import *m, const char *place)
     put(m, "storageClass", class, "storage_class");
 }
 
-static const char *const s3_taken[] = {
-    "provider",   "env_auth",         "access_key_id", "secret_access_key", "session_token",
-    "region",     "endpoint",         "v2_auth",       "force_path_style",  "list_version",
-    "storage_class", "server_side_encryption", "sse_kms_key_id", NULL};
+static const char *const s3_taken[] = {"provider",         "env_auth",
+                                       "access_key_id",    "secret_access_key",
+                                       "session_token",    "region",
+                                       "endpoint",         "v2_auth",
+                                       "force_path_style", "list_version",
+                                       "storage_class",    "server_side_encryption",
+                                       "sse_kms_key_id",   NULL};
 
 /* ---- Azure ---- */
 
@@ -364,13 +397,15 @@ static bool account_in_path(const char *host, size_t n)
            strspn(host, "0123456789.") >= MIN(n, name);
 }
 
-/* https://ACCOUNT.blob.core.windows.net/CONTAINER?SAS: of a container, or without it of the account. */
+/* https://ACCOUNT.blob.core.windows.net/CONTAINER?SAS: of a container, or without it of the
+ * account. */
 static void import_sas_url(struct import *m)
 {
     static const char public[] = ".blob.core.windows.net";
     const char *url = get(m, "sas_url"), *query = strchr(url, '?'), *host = strstr(url, "://");
     if (!host || !query || host > query) {
-        FAULT("sas_url", "is no URL with a SAS (https://ACCOUNT.blob…/CONTAINER?sv=…&sig=…); copy it again");
+        FAULT("sas_url",
+              "is no URL with a SAS (https://ACCOUNT.blob…/CONTAINER?sv=…&sig=…); copy it again");
         return;
     }
     host += 3;
@@ -378,7 +413,8 @@ static void import_sas_url(struct import *m)
     bool in_path = account_in_path(host, n);
     const char *path = host + n + (host[n] == '/');
     const char *account_at = in_path ? path : host;
-    CLEANUP(mem_freep) char *account = mem_strndup(account_at, strcspn(account_at, in_path ? "/?" : ".:/?"));
+    CLEANUP(mem_freep)
+    char *account = mem_strndup(account_at, strcspn(account_at, in_path ? "/?" : ".:/?"));
     if (in_path) {
         path += strlen(account);
         path += *path == '/';
@@ -394,7 +430,8 @@ static void import_sas_url(struct import *m)
                  strncasecmp(host + strlen(account), public, strlen(public)) == 0;
     if (!usual) {
         CLEANUP(mem_freep) char *site = mem_strndup(url, (size_t)(host + n - url));
-        CLEANUP(mem_freep) char *with = mem_printf("%s%s%s", site, in_path ? "/" : "", in_path ? account : "");
+        CLEANUP(mem_freep)
+        char *with = mem_printf("%s%s%s", site, in_path ? "/" : "", in_path ? account : "");
         put_endpoint(m, with, "sas_url");
     }
 }
@@ -422,7 +459,8 @@ static void import_azure_endpoint(struct import *m, const char *account)
     size_t n = strlen(account);
     bool before = endpoint[0] != '\0' && !strstr(endpoint, "://") &&
                   !(strncasecmp(endpoint, account, n) == 0 && endpoint[n] == '.');
-    CLEANUP(mem_freep) char *whole = mem_printf("%s%s%s", before ? account : "", before ? "." : "", endpoint);
+    CLEANUP(mem_freep)
+    char *whole = mem_printf("%s%s%s", before ? account : "", before ? "." : "", endpoint);
     put_endpoint(m, whole, "endpoint");
 }
 
@@ -436,12 +474,14 @@ static void import_azure(struct import *m, const char *place)
     put(m, "provider", "azure", "type");
     take(m, "storageClass", "access_tier");
     if (is_on(m, "env_auth", false)) {
-        FAULT("env_auth", "signs in at Entra ID, which objmig cannot; give account and key, or sas_url");
+        FAULT("env_auth",
+              "signs in at Entra ID, which objmig cannot; give account and key, or sas_url");
     } else if (is_on(m, "use_emulator", false)) {
         bool own = get(m, "endpoint")[0] != '\0';
         put(m, "accessKeyId", account[0] != '\0' ? account : EMULATOR_ACCOUNT, "account");
         put(m, "accessKeySecret", key[0] != '\0' ? key : EMULATOR_KEY, "key");
-        put_endpoint(m, own ? get(m, "endpoint") : "http://127.0.0.1:10000/" EMULATOR_ACCOUNT, "use_emulator");
+        put_endpoint(m, own ? get(m, "endpoint") : "http://127.0.0.1:10000/" EMULATOR_ACCOUNT,
+                     "use_emulator");
     } else if (account[0] != '\0' && key[0] != '\0') {
         take(m, "accessKeyId", "account");
         take(m, "accessKeySecret", "key");
@@ -451,16 +491,18 @@ static void import_azure(struct import *m, const char *place)
     } else if (get(m, "connection_string")[0] != '\0') {
         import_connection_string(m);
     } else {
-        FAULT("key", "missing; objmig signs with the key of an account or a SAS: give account and key, or sas_url");
+        FAULT("key", "missing; objmig signs with the key of an account or a SAS: give account and "
+                     "key, or sas_url");
     }
 }
 
-static const char *const azure_taken[] = {
-    "account", "key", "sas_url", "connection_string", "endpoint", "use_emulator", "env_auth", "access_tier",
-    /* of ways to sign in that a key comes before */
-    "service_principal_file", "use_msi", "use_az", "tenant", "client_id", "client_secret",
-    "client_certificate_path", "client_certificate_password", "username", "password", "msi_object_id",
-    "msi_client_id", "msi_mi_res_id", NULL};
+static const char *const azure_taken[] = {"account", "key", "sas_url", "connection_string",
+                                          "endpoint", "use_emulator", "env_auth", "access_tier",
+                                          /* of ways to sign in that a key comes before */
+                                          "service_principal_file", "use_msi", "use_az", "tenant",
+                                          "client_id", "client_secret", "client_certificate_path",
+                                          "client_certificate_password", "username", "password",
+                                          "msi_object_id", "msi_client_id", "msi_mi_res_id", NULL};
 
 /* ---- Google ---- */
 
@@ -478,20 +520,33 @@ static void import_google(struct import *m, const char *place)
     } else if (get(m, "service_account_credentials")[0] == '{') {
         take(m, "accessKeySecret", "service_account_credentials");
     } else if (get(m, "service_account_credentials")[0] != '\0') {
-        FAULT("service_account_credentials", "is no key of a service account; copy its JSON, on one line");
+        FAULT("service_account_credentials",
+              "is no key of a service account; copy its JSON, on one line");
     } else if (file[0] != '\0') {
         bool home = strncmp(file, "~/", 2) == 0 && m->file->home;
-        CLEANUP(mem_freep) char *path = mem_printf("%s%s", home ? m->file->home : "", file + (home ? 1 : 0));
+        CLEANUP(mem_freep)
+        char *path = mem_printf("%s%s", home ? m->file->home : "", file + (home ? 1 : 0));
         put(m, "serviceAccountFile", path, "service_account_file");
     } else if (get(m, "token")[0] != '\0' && !is_on(m, "env_auth", false)) {
-        FAULT("token", "is a person's sign-in, which objmig cannot renew; make a service account and give its "
-                       "service_account_file");
+        FAULT(
+            "token",
+            "is a person's sign-in, which objmig cannot renew; make a service account and give its "
+            "service_account_file");
     }
 }
 
-static const char *const google_taken[] = {
-    "service_account_file", "service_account_credentials", "endpoint", "storage_class", "env_auth", "anonymous",
-    "token", "client_id", "client_secret", "auth_url", "token_url", NULL};
+static const char *const google_taken[] = {"service_account_file",
+                                           "service_account_credentials",
+                                           "endpoint",
+                                           "storage_class",
+                                           "env_auth",
+                                           "anonymous",
+                                           "token",
+                                           "client_id",
+                                           "client_secret",
+                                           "auth_url",
+                                           "token_url",
+                                           NULL};
 
 /* ---- directories, and what cannot be ---- */
 
@@ -499,8 +554,8 @@ static void import_local(struct import *m, const char *place)
 {
     size_t n = strlen(place);
     if (place[0] != '/') {
-        conf_fault(m->l, m->s->line, m->s->name, NULL, "which directory? write rclone:%.80s:/DIRECTORY",
-                   m->s->name);
+        conf_fault(m->l, m->s->line, m->s->name, NULL,
+                   "which directory? write rclone:%.80s:/DIRECTORY", m->s->name);
         return;
     }
     while (n > 1 && place[n - 1] == '/') {
@@ -522,26 +577,75 @@ static const char *const local_taken[] = {NULL};
 
 static void import_http(struct import *m, const char *place)
 {
-    FAULT("type", "is http: pages of links, which objmig does not read; write the URLs to a file (rclone lsf -R "
-                  "names what is there), and make a section with provider = http and urllistPath of it");
+    FAULT("type",
+          "is http: pages of links, which objmig does not read; write the URLs to a file (rclone "
+          "lsf -R "
+          "names what is there), and make a section with provider = http and urllistPath of it");
 }
 
 /* ---- options that are no key of ours ---- */
 
-static const char *const idle[] = {
-    "type", "description", "chunk_size", "upload_cutoff", "upload_concurrency", "copy_cutoff", "copy_concurrency",
-    "copy_total_concurrency", "list_chunk", "max_upload_parts", "disable_checksum", "memory_pool_flush_time",
-    "memory_pool_use_mmap", "no_check_bucket", "no_check_container", "no_head", "no_head_object",
-    "directory_markers", "bucket_acl", "location", "location_constraint", "public_access", "project_number",
-    "leave_parts_on_error", "list_url_encode", "disable_http2", "use_multipart_etag", "use_presigned_request",
-    "might_gzip", "use_accept_encoding_gzip", "sdk_log_mode", "use_already_exists", "use_multipart_uploads",
-    "use_unsigned_payload", "use_x_id", "sign_accept_encoding", "use_data_integrity_protections", "use_arn_region",
-    "sts_endpoint", "ibm_resource_instance_id", "use_copy_blob", "disable_instance_discovery",
-    "client_send_certificate_chain", "bucket_policy_only", "nounc", "no_check_updated", "no_preallocate",
-    "no_sparse", "case_sensitive", "case_insensitive", "skip_links", "skip_specials", "zero_size_links",
-    "no_clone", "hashes", "time_type", NULL};
+static const char *const idle[] = {"type",
+                                   "description",
+                                   "chunk_size",
+                                   "upload_cutoff",
+                                   "upload_concurrency",
+                                   "copy_cutoff",
+                                   "copy_concurrency",
+                                   "copy_total_concurrency",
+                                   "list_chunk",
+                                   "max_upload_parts",
+                                   "disable_checksum",
+                                   "memory_pool_flush_time",
+                                   "memory_pool_use_mmap",
+                                   "no_check_bucket",
+                                   "no_check_container",
+                                   "no_head",
+                                   "no_head_object",
+                                   "directory_markers",
+                                   "bucket_acl",
+                                   "location",
+                                   "location_constraint",
+                                   "public_access",
+                                   "project_number",
+                                   "leave_parts_on_error",
+                                   "list_url_encode",
+                                   "disable_http2",
+                                   "use_multipart_etag",
+                                   "use_presigned_request",
+                                   "might_gzip",
+                                   "use_accept_encoding_gzip",
+                                   "sdk_log_mode",
+                                   "use_already_exists",
+                                   "use_multipart_uploads",
+                                   "use_unsigned_payload",
+                                   "use_x_id",
+                                   "sign_accept_encoding",
+                                   "use_data_integrity_protections",
+                                   "use_arn_region",
+                                   "sts_endpoint",
+                                   "ibm_resource_instance_id",
+                                   "use_copy_blob",
+                                   "disable_instance_discovery",
+                                   "client_send_certificate_chain",
+                                   "bucket_policy_only",
+                                   "nounc",
+                                   "no_check_updated",
+                                   "no_preallocate",
+                                   "no_sparse",
+                                   "case_sensitive",
+                                   "case_insensitive",
+                                   "skip_links",
+                                   "skip_specials",
+                                   "zero_size_links",
+                                   "no_clone",
+                                   "hashes",
+                                   "time_type",
+                                   NULL};
 
-#define SSE_C "the customer's own keys are not known here, and such objects can neither be read nor written; use rclone for them"
+#define SSE_C                                                                                      \
+    "the customer's own keys are not known here, and such objects can neither be read nor "        \
+    "written; use rclone for them"
 #define LINKS "links are shown as links"
 
 static const struct odd {
@@ -562,8 +666,10 @@ static const struct odd {
     {"role_arn", true, NULL, "no role is assumed; write its temporary keys and session_token here"},
     {"profile", true, NULL, "set AWS_PROFILE instead"},
     {"shared_credentials_file", true, NULL, "set AWS_SHARED_CREDENTIALS_FILE instead"},
-    {"ibm_api_key", true, NULL, "only access_key_id and secret_access_key are known; make HMAC keys"},
-    {"directory_bucket", true, NULL, "directory buckets have another protocol; use rclone for them"},
+    {"ibm_api_key", true, NULL,
+     "only access_key_id and secret_access_key are known; make HMAC keys"},
+    {"directory_bucket", true, NULL,
+     "directory buckets have another protocol; use rclone for them"},
     {"access_token", true, NULL, "ends within the hour; give a service_account_file"},
     {"acl", false, "private", "is not set: objects get what the bucket gives"},
     {"object_acl", false, "private", "is not set: objects get what the bucket gives"},
@@ -595,8 +701,8 @@ static bool in_list(const char *const *list, const char *name)
 static bool asks(const char *value, const char *usual)
 {
     bool on = true;
-    return value[0] != '\0' && strcasecmp(value, "f") != 0 && (conf_parse_bool(value, &on) < 0 || on) &&
-           !(usual && strcasecmp(value, usual) == 0);
+    return value[0] != '\0' && strcasecmp(value, "f") != 0 &&
+           (conf_parse_bool(value, &on) < 0 || on) && !(usual && strcasecmp(value, usual) == 0);
 }
 
 static void check_option(struct import *m, const struct option *o)
@@ -604,13 +710,15 @@ static void check_option(struct import *m, const struct option *o)
     for (size_t i = 0; i < ARRAY_LEN(odds); i++) {
         if (strcmp(odds[i].name, o->name) == 0) {
             if (asks(o->value, odds[i].usual)) {
-                conf_fault(odds[i].refused ? m->l : m->notes, o->line, m->s->name, o->name, "%s", odds[i].what);
+                conf_fault(odds[i].refused ? m->l : m->notes, o->line, m->s->name, o->name, "%s",
+                           odds[i].what);
             }
             return;
         }
     }
     if (asks(o->value, NULL)) {
-        conf_fault(m->notes, o->line, m->s->name, conf_shown_key(o->name), "an option of rclone's that is not known here");
+        conf_fault(m->notes, o->line, m->s->name, conf_shown_key(o->name),
+                   "an option of rclone's that is not known here");
     }
 }
 
@@ -629,10 +737,10 @@ static const struct type {
 
 /* Remotes that lie over others and change what is stored, or where. */
 static const char *const wrappers[][2] = {
-    {"crypt", "encrypts names and contents"}, {"compress", "compresses contents"},
-    {"chunker", "cuts files in pieces"},      {"union", "shows several remotes as one"},
+    {"crypt", "encrypts names and contents"},    {"compress", "compresses contents"},
+    {"chunker", "cuts files in pieces"},         {"union", "shows several remotes as one"},
     {"combine", "shows several remotes as one"}, {"hasher", "keeps sums of its own"},
-    {"cache", "keeps copies of its own"},     {"archive", "shows what is in archives"},
+    {"cache", "keeps copies of its own"},        {"archive", "shows what is in archives"},
 };
 
 /* No importer: what it is, and what may be done. */
@@ -640,15 +748,21 @@ static void refuse_type(struct import *m, const char *type)
 {
     for (size_t i = 0; i < ARRAY_LEN(wrappers); i++) {
         if (strcmp(wrappers[i][0], type) == 0) {
-            FAULT("type", "%s %s; name the remote below it for the objects as they are stored, or copy from an "
-                          "rclone mount of it", type, wrappers[i][1]);
+            FAULT("type",
+                  "%s %s; name the remote below it for the objects as they are stored, or copy "
+                  "from an "
+                  "rclone mount of it",
+                  type, wrappers[i][1]);
             return;
         }
     }
     if (type[0] == '\0') {
         FAULT("type", "missing; make the remote with rclone config");
     } else {
-        FAULT("type", "%.40s is none that objmig reads (s3, azureblob, google cloud storage, local, alias); %s", type,
+        FAULT("type",
+              "%.40s is none that objmig reads (s3, azureblob, google cloud storage, local, "
+              "alias); %s",
+              type,
               strcmp(type, "b2") == 0 ? "make an s3 remote of Backblaze's S3 endpoint"
                                       : "copy from an rclone mount of it");
     }
@@ -667,19 +781,22 @@ static const struct section *find_section(struct import *m, const char *name)
     if (near) {
         conf_fault(m->l, 0, NULL, NULL, "no remote [%.80s]; did you mean %.80s?", name, near);
     } else {
-        conf_fault(m->l, 0, NULL, NULL, "no remote [%.80s]; rclone listremotes shows those there are", name);
+        conf_fault(m->l, 0, NULL, NULL,
+                   "no remote [%.80s]; rclone listremotes shows those there are", name);
     }
     return NULL;
 }
 
-/* An alias is another remote, or a place below one, or a directory. The place it stands for with ours behind it. */
+/* An alias is another remote, or a place below one, or a directory. The place it stands for with
+ * ours behind it. */
 static char *below_alias(struct import *m, const char *remote, const char *place)
 {
     const char *colon = remote[0] == '/' ? NULL : strchr(remote, ':');
     if (remote[0] == '\0' || remote[0] == ':' || (remote[0] != '/' && !colon) ||
         (colon && memchr(remote, ',', (size_t)(colon - remote)))) {
         FAULT("remote", "%s; write remote = NAME:PLACE or /DIRECTORY",
-              remote[0] == '\0' ? "missing" : "neither a remote's name with a place nor an absolute path");
+              remote[0] == '\0' ? "missing"
+                                : "neither a remote's name with a place nor an absolute path");
         return NULL;
     }
     size_t n = strlen(remote);
@@ -691,12 +808,13 @@ static char *below_alias(struct import *m, const char *remote, const char *place
     return mem_printf("%.*s%s%s", (int)n, remote, bare ? "" : "/", place);
 }
 
-/* Follows aliases from NAME:PLACE to the remote that has the objects. NULL with a fault; else what of the place is its. */
+/* Follows aliases from NAME:PLACE to the remote that has the objects. NULL with a fault; else what
+ * of the place is its. */
 static char *follow(struct import *m, const char *start)
 {
     CLEANUP(mem_freep) char *at = mem_strdup(start);
     for (unsigned k = 0; k <= ALIASES_MAX; k++) {
-        if (at[0] == '/') {
+        if (m->s && at[0] == '/') {
             return TAKE(at); /* below the alias that m->s is */
         }
         const char *colon = strchr(at, ':');
@@ -742,18 +860,17 @@ static void import_remote(struct import *m, const char *place)
     refuse_type(m, type);
 }
 
-struct raw *conf_rclone_import(struct loader *l, struct loader *notes, const struct rclone_file *file,
-                               const char *place, char **ret_prefix)
+struct raw *conf_rclone_import(struct loader *l, struct loader *notes,
+                               const struct rclone_file *file, const char *place, char **ret_prefix)
 {
     CLEANUP(import_fini) struct import m = {.l = l, .notes = notes, .file = file};
-    struct lines lines = {.on_section = add_section,
-                          .on_pair = add_option,
-                          .on_fault = add_fault,
-                          .owner = &m};
+    struct lines lines = {
+        .on_section = add_section, .on_pair = add_option, .on_fault = add_fault, .owner = &m};
     size_t before = l->n_faults;
     if (is_encrypted(file)) {
         conf_fault(l, 0, NULL, NULL,
-                   "is encrypted; make an open copy, (umask 077; rclone config show >FILE), and name that in "
+                   "is encrypted; make an open copy, (umask 077; rclone config show >FILE), and "
+                   "name that in "
                    "RCLONE_CONFIG or -o rclone_config=FILE");
         return NULL;
     }

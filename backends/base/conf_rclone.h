@@ -13,9 +13,11 @@ struct rclone_file {
     const char *home; /* for "~/"; NULL when unknown */
 };
 
-/* place is what follows "rclone:" in a SPEC: NAME:BUCKET/PREFIX, or NAME:/DIRECTORY of a remote of type local. The section
- * is the caller's (conf_raw_free) and goes through the same checks as any other; its name is BUCKET@NAME, which no other
- * bucket of no other remote has. *ret_prefix is "" or ends in '/'. What of the remote is not kept, but harmless, goes to
- * notes, in the form of faults. NULL with a fault in l. */
-struct raw *conf_rclone_import(struct loader *l, struct loader *notes, const struct rclone_file *file,
-                               const char *place, char **ret_prefix);
+/* place is what follows "rclone:" in a SPEC: NAME:BUCKET/PREFIX, or NAME:/DIRECTORY of a remote of
+ * type local. The section is the caller's (conf_raw_free) and goes through the same checks as any
+ * other; its name is BUCKET@NAME, which no other bucket of no other remote has. *ret_prefix is ""
+ * or ends in '/'. What of the remote is not kept, but harmless, goes to notes, in the form of
+ * faults. NULL with a fault in l. */
+struct raw *conf_rclone_import(struct loader *l, struct loader *notes,
+                               const struct rclone_file *file, const char *place,
+                               char **ret_prefix);

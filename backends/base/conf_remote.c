@@ -237,6 +237,9 @@ const char *conf_section_fault(const char *name)
     if (strcasecmp(name, "all") == 0) {
         return "\"all\" means every remote; rename the section";
     }
+    if (strcmp(name, "rclone") == 0) {
+        return "\"rclone:\" means the remotes of rclone's configuration; rename the section";
+    }
     for (const char *p = name; *p != '\0'; p++) {
         if (*p == '/' || *p == ':' || iscntrl((unsigned char)*p)) {
             return "a name must not contain '/', ':' or control characters; rename the section";

@@ -188,6 +188,24 @@ def confs():
     yield 'bom', '\ufeff[n]\r\nprovider = memory\r\nprefix = a/b\r\n'
 
 
+def rclones():
+    s3 = '[a]\ntype = s3\nprovider = %s\naccess_key_id = I\nsecret_access_key = S\n%s'
+    yield 'aws', 'a:b/c\n' + s3 % ('AWS', 'region = eu-west-1\nsession_token = T\nacl = private\n')
+    yield 'other', 'a:/b//c/\n' + s3 % ('Other', 'endpoint = http://127.0.0.1:9000/\nv2_auth = true\nlist_version = 2\nnew = 1\n')
+    yield 'cos', 'a:b-1\n' + s3 % ('TencentCOS', 'endpoint = cos.ap-tokyo.myqcloud.com\nrequester_pays = true\n')
+    yield 'oss', 'a:b\n' + s3 % ('Alibaba', 'endpoint = oss-cn-hangzhou-internal.aliyuncs.com\nstorage_class = GLACIER\n')
+    yield 'kms', 'a:b\n' + s3 % ('AWS', 'server_side_encryption = aws:kms\nsse_kms_key_id = k\nsse_customer_key = c\n')
+    yield 'azure', 'a:c\n[a]\ntype = azureblob\naccount = acc\nkey = a2V5\nendpoint = blob.example\n'
+    yield 'sas', 'a:c\n[a]\ntype = azureblob\nsas_url = http://127.0.0.1:1/acc/c?sv=1&sig=x\n'
+    yield 'string', 'a:c\n[a]\ntype = azureblob\nconnection_string = AccountName=acc;AccountKey=k;EndpointSuffix=x\n'
+    yield 'google', 'a:b\n[a]\ntype = gcs\nservice_account_credentials = {"type":"service_account","client_email":"a@b","private_key":"k"}\n'
+    yield 'alias', 'x:y\n[x]\ntype = alias\nremote = z:b/c\n[z]\ntype = alias\nremote = a:\n' + s3 % ('AWS', '')
+    yield 'loop', 'x:\n[x]\ntype = alias\nremote = x:y\n'
+    yield 'local', 'x:z\n[x]\ntype = alias\nremote = /srv/./a:b/\n'
+    yield 'crypt', 'x:b\n[x]\ntype = crypt\n'
+    yield 'closed', 'x:b\n# Encrypted rclone configuration File\n\nRCLONE_ENCRYPT_V0:\nAAAA\n'
+
+
 def specs():
     for i, s in enumerate(('nas', 'cos-prod:a/b', 'all', 'nsa', 's3://bucket/prefix\nregion=eu-west-1\nhttps=on',
                            's3://b\nendPoint=http://127.0.0.1:1\nhttps=off\npathStyle=on', 'cos://b-1/p/\nregion=ap-x', 'file:///srv//',
@@ -261,7 +279,7 @@ def url_lists():
 
 
 TARGETS = {'answers': answers, 'conf': confs, 'headers': heads, 'journal': journals, 'list': lists, 'meta': metas,
-           'mounts': mount_tables, 'names': names, 'options': options, 'pages': pages, 'rows': rows, 'spec': specs,
+           'mounts': mount_tables, 'names': names, 'options': options, 'pages': pages, 'rclone': rclones, 'rows': rows, 'spec': specs,
            'urllist': url_lists, 'values': texts, 'wire': wires, 'xml': xmls}
 
 for target, make in TARGETS.items():

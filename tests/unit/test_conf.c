@@ -386,6 +386,7 @@ static void test_mode(void **state)
 
 static void test_odd_files(void **state)
 {
+    expect_fault("[rclone]\nprovider=memory\n", ":1: [rclone] \"rclone:\" means the remotes of");
     buf_clear(&faults);
     assert_int_equal(conf_load("/nonexistent/objmig.conf", &conf, &faults), -ENOENT);
     assert_non_null(strstr(buf_str(&faults), "No such file"));

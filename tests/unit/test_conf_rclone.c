@@ -21,11 +21,23 @@ static void write_file(const char *path, const char *text, mode_t mode)
 
 static int setup(void **state)
 {
-    static const char *const names[] = {
-        "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION",
-        "AWS_PROFILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE", "COS_SECRET_ID", "COS_SECRET_KEY",
-        "TENCENTCLOUD_SECRET_ID", "GOOGLE_APPLICATION_CREDENTIALS", "GS_ACCESS_KEY_ID", "XDG_CONFIG_HOME",
-        "AZURE_STORAGE_CONNECTION_STRING", "AZURE_STORAGE_ACCOUNT", "AZURE_STORAGE_KEY"};
+    static const char *const names[] = {"AWS_ACCESS_KEY_ID",
+                                        "AWS_SECRET_ACCESS_KEY",
+                                        "AWS_SESSION_TOKEN",
+                                        "AWS_REGION",
+                                        "AWS_DEFAULT_REGION",
+                                        "AWS_PROFILE",
+                                        "AWS_SHARED_CREDENTIALS_FILE",
+                                        "AWS_CONFIG_FILE",
+                                        "COS_SECRET_ID",
+                                        "COS_SECRET_KEY",
+                                        "TENCENTCLOUD_SECRET_ID",
+                                        "GOOGLE_APPLICATION_CREDENTIALS",
+                                        "GS_ACCESS_KEY_ID",
+                                        "XDG_CONFIG_HOME",
+                                        "AZURE_STORAGE_CONNECTION_STRING",
+                                        "AZURE_STORAGE_ACCOUNT",
+                                        "AZURE_STORAGE_KEY"};
     (void)snprintf(dir, sizeof(dir), "/tmp/objmig-test-rclone-XXXXXX");
     assert_non_null(mkdtemp(dir));
     (void)snprintf(file, sizeof(file), "%s/rclone.conf", dir);
@@ -91,7 +103,8 @@ static void resolve(const char *text, const char *spec, struct buf *ret, struct 
     } else {
         const char *at = strstr(err.message, file);
         assert_int_equal(err.cls, ERR_INVALID);
-        assert_int_equal(buf_addf(ret, "!%s", at == err.message ? at + strlen(file) : err.message), 0);
+        assert_int_equal(buf_addf(ret, "!%s", at == err.message ? at + strlen(file) : err.message),
+                         0);
     }
     conf_free(c);
 }
@@ -127,49 +140,69 @@ static void test_s3(void **state)
     static const struct row rows[] = {
         {AWS KEYS "region = eu-west-1\n", "rclone:a:photos",
          "photos@a: s3 bucket=photos region=eu-west-1 id=I secret=S"},
-        {AWS KEYS "region = eu-west-1\n", "rclone:a:photos/2024/x", "photos@a: s3 bucket=photos below=2024/x/ region=eu-west-1 id=I secret=S"},
+        {AWS KEYS "region = eu-west-1\n", "rclone:a:photos/2024/x",
+         "photos@a: s3 bucket=photos below=2024/x/ region=eu-west-1 id=I secret=S"},
         {AWS KEYS, "rclone:a:/photos//2024//x//",
          "photos@a: s3 bucket=photos below=2024//x// region=us-east-1 id=I secret=S"},
-        {AWS KEYS "session_token = T\nstorage_class = STANDARD_IA\nserver_side_encryption = AES256\n", "rclone:a:b",
-         "b@a: s3 bucket=b region=us-east-1 id=I secret=S token=T class=STANDARD_IA encryption=AES256"},
-        {AWS KEYS "server_side_encryption = aws:kms\nsse_kms_key_id = arn:x\nlist_version = 1\n", "rclone:a:b",
+        {AWS KEYS
+         "session_token = T\nstorage_class = STANDARD_IA\nserver_side_encryption = AES256\n",
+         "rclone:a:b",
+         "b@a: s3 bucket=b region=us-east-1 id=I secret=S token=T class=STANDARD_IA "
+         "encryption=AES256"},
+        {AWS KEYS "server_side_encryption = aws:kms\nsse_kms_key_id = arn:x\nlist_version = 1\n",
+         "rclone:a:b",
          "b@a: s3 bucket=b region=us-east-1 id=I secret=S encryption=aws:kms:arn:x list=1"},
-        {AWS KEYS "sse_kms_key_id = arn:x\n", "rclone:a:b", "!:6: [a] sse_kms_key_id: given without server_side_encryption"},
+        {AWS KEYS "sse_kms_key_id = arn:x\n", "rclone:a:b",
+         "!:6: [a] sse_kms_key_id: given without server_side_encryption"},
         /* As rclone asks: by path and with old lists, of whoever is not known to be better. */
         {OTHER KEYS, "rclone:o:b",
-         "b@o: s3 bucket=b endpoint=http://127.0.0.1:9000 https=off path_style=on id=I secret=S list=1"},
+         "b@o: s3 bucket=b endpoint=http://127.0.0.1:9000 https=off path_style=on id=I secret=S "
+         "list=1"},
         {OTHER KEYS "force_path_style = false\nlist_version = 2\nv2_auth = true\n", "rclone:o:b",
          "b@o: s3 bucket=b endpoint=http://127.0.0.1:9000 https=off id=I secret=S signature=v2"},
-        {"[c]\ntype = s3\nprovider = Ceph\nendpoint = rgw.example\nregion = other-v2-signature\n" KEYS, "rclone:c:b",
+        {"[c]\ntype = s3\nprovider = Ceph\nendpoint = rgw.example\nregion = "
+         "other-v2-signature\n" KEYS,
+         "rclone:c:b",
          "b@c: s3 bucket=b endpoint=rgw.example path_style=on id=I secret=S signature=v2 list=1"},
         {"[m]\ntype = s3\nprovider = Minio\nendpoint = https://m.example:9000\n" KEYS, "rclone:m:b",
          "b@m: s3 bucket=b endpoint=https://m.example:9000 path_style=on id=I secret=S"},
-        {"[r2]\ntype = s3\nprovider = Cloudflare\nendpoint = https://x.r2.cloudflarestorage.com\nregion = auto\n" KEYS,
+        {"[r2]\ntype = s3\nprovider = Cloudflare\nendpoint = "
+         "https://x.r2.cloudflarestorage.com\nregion = auto\n" KEYS,
          "rclone:r2:b",
-         "b@r2: s3 bucket=b region=auto endpoint=https://x.r2.cloudflarestorage.com path_style=on id=I secret=S"},
-        {"[w]\ntype = s3\nprovider = Wasabi\nendpoint = s3.wasabisys.com\nforce_path_style = true\n" KEYS, "rclone:w:b",
-         "b@w: s3 bucket=b endpoint=s3.wasabisys.com id=I secret=S"},
-        {"[g]\ntype = s3\nprovider = GCS\nendpoint = https://storage.googleapis.com\n" KEYS, "rclone:g:b",
-         "b@g: s3 bucket=b endpoint=https://storage.googleapis.com id=I secret=S"},
-        {"[q]\ntype = s3\nprovider = Qiniu\nregion = cn-east-1\nendpoint = s3-cn-east-1.qiniucs.com\n" KEYS, "rclone:q:b",
-         "b@q: s3 bucket=b region=cn-east-1 endpoint=s3-cn-east-1.qiniucs.com path_style=on id=I secret=S"},
+         "b@r2: s3 bucket=b region=auto endpoint=https://x.r2.cloudflarestorage.com path_style=on "
+         "id=I secret=S"},
+        {"[w]\ntype = s3\nprovider = Wasabi\nendpoint = s3.wasabisys.com\nforce_path_style = "
+         "true\n" KEYS,
+         "rclone:w:b", "b@w: s3 bucket=b endpoint=s3.wasabisys.com id=I secret=S"},
+        {"[g]\ntype = s3\nprovider = GCS\nendpoint = https://storage.googleapis.com\n" KEYS,
+         "rclone:g:b", "b@g: s3 bucket=b endpoint=https://storage.googleapis.com id=I secret=S"},
+        {"[q]\ntype = s3\nprovider = Qiniu\nregion = cn-east-1\nendpoint = "
+         "s3-cn-east-1.qiniucs.com\n" KEYS,
+         "rclone:q:b",
+         "b@q: s3 bucket=b region=cn-east-1 endpoint=s3-cn-east-1.qiniucs.com path_style=on id=I "
+         "secret=S"},
         {"[w]\ntype = s3\nprovider = Wasabi\n" KEYS, "rclone:w:b", "!:1: [w] endpoint: missing"},
         {AWS, "rclone:a:b", "!:1: [a] access_key_id: missing, and env_auth is off"},
-        {AWS "access_key_id = I\n", "rclone:a:b", "!:1: [b@a] accessKeySecret: missing beside accessKeyId"},
-        {AWS KEYS "env_auth = perhaps\n", "rclone:a:b", "!:6: [a] env_auth: neither true nor false"},
+        {AWS "access_key_id = I\n", "rclone:a:b",
+         "!:1: [b@a] accessKeySecret: missing beside accessKeyId"},
+        {AWS KEYS "env_auth = perhaps\n", "rclone:a:b",
+         "!:6: [a] env_auth: neither true nor false"},
         {AWS KEYS, "rclone:a:", "!:1: [a] which bucket? write rclone:a:BUCKET"},
         {AWS KEYS, "rclone:a:b?", "!:1: [b?@a] bucket: \"b?\" is no bucket name"},
-        {AWS KEYS "list_version = 3\n", "rclone:a:b", "!:6: [b@a] listVersion: \"3\" is not a number from 1 to 2"},
+        {AWS KEYS "list_version = 3\n", "rclone:a:b",
+         "!:6: [b@a] listVersion: \"3\" is not a number from 1 to 2"},
     };
     expect_rows(rows, ARRAY_LEN(rows));
 }
 
 static void test_s3_environment(void **state)
 {
-    expect(AWS "env_auth = true\n", "rclone:a:b", "!:1: [b@a] accessKeyId: missing; add accessKeyId");
+    expect(AWS "env_auth = true\n", "rclone:a:b",
+           "!:1: [b@a] accessKeyId: missing; add accessKeyId");
     (void)setenv("AWS_ACCESS_KEY_ID", "E", 1);
     (void)setenv("AWS_SECRET_ACCESS_KEY", "ES", 1);
-    expect(AWS "env_auth = true\n", "rclone:a:b", "b@a: s3 bucket=b region=us-east-1 id=E secret=ES");
+    expect(AWS "env_auth = true\n", "rclone:a:b",
+           "b@a: s3 bucket=b region=us-east-1 id=E secret=ES");
     /* Nobody's keys stay nobody's. */
     expect(AWS, "rclone:a:b", "!:1: [a] access_key_id: missing, and env_auth is off");
     (void)unsetenv("AWS_ACCESS_KEY_ID");
@@ -179,26 +212,33 @@ static void test_s3_environment(void **state)
 #define COS "[t]\ntype = s3\nprovider = TencentCOS\n" KEYS
 #define OSS "[l]\ntype = s3\nprovider = Alibaba\n" KEYS
 
-/* Their own protocols; the region is in the endpoint, which is kept when it is another than the public one. */
+/* Their own protocols; the region is in the endpoint, which is kept when it is another than the
+ * public one. */
 static void test_tencent_and_alibaba(void **state)
 {
     static const struct row rows[] = {
-        {COS "endpoint = cos.ap-guangzhou.myqcloud.com\nstorage_class = ARCHIVE\n", "rclone:t:b-125",
+        {COS "endpoint = cos.ap-guangzhou.myqcloud.com\nstorage_class = ARCHIVE\n",
+         "rclone:t:b-125",
          "b-125@t: cos bucket=b-125 region=ap-guangzhou id=I secret=S class=ARCHIVE"},
         {COS "endpoint = https://cos.ap-tokyo.myqcloud.com/\n", "rclone:t:b-125",
          "b-125@t: cos bucket=b-125 region=ap-tokyo id=I secret=S"},
         {COS "endpoint = http://cos.ap-tokyo.myqcloud.com\n", "rclone:t:b-125",
-         "b-125@t: cos bucket=b-125 endpoint=http://cos.ap-tokyo.myqcloud.com https=off id=I secret=S"},
+         "b-125@t: cos bucket=b-125 endpoint=http://cos.ap-tokyo.myqcloud.com https=off id=I "
+         "secret=S"},
         {COS "endpoint = cos.accelerate.myqcloud.com\n", "rclone:t:b-125",
          "b-125@t: cos bucket=b-125 endpoint=cos.accelerate.myqcloud.com id=I secret=S"},
         {COS "endpoint = cos-internal.ap-tokyo.tencentcos.cn\n", "rclone:t:b-125",
          "b-125@t: cos bucket=b-125 endpoint=cos-internal.ap-tokyo.tencentcos.cn id=I secret=S"},
-        {COS, "rclone:t:b-125", "!:1: [t] endpoint: missing; write endpoint = cos.ap-guangzhou.myqcloud.com"},
-        {COS "endpoint = cos.ap-tokyo.myqcloud.com\n", "rclone:t:b", "!:1: [b@t] bucket: \"b\" lacks the APPID"},
+        {COS, "rclone:t:b-125",
+         "!:1: [t] endpoint: missing; write endpoint = cos.ap-guangzhou.myqcloud.com"},
+        {COS "endpoint = cos.ap-tokyo.myqcloud.com\n", "rclone:t:b",
+         "!:1: [b@t] bucket: \"b\" lacks the APPID"},
         {OSS "endpoint = oss-cn-hangzhou.aliyuncs.com\nstorage_class = STANDARD_IA\n", "rclone:l:b",
          "b@l: oss bucket=b region=cn-hangzhou id=I secret=S class=IA"},
-        {OSS "endpoint = oss-cn-hangzhou-internal.aliyuncs.com\nstorage_class = GLACIER\n", "rclone:l:b",
-         "b@l: oss bucket=b endpoint=oss-cn-hangzhou-internal.aliyuncs.com id=I secret=S class=Archive"},
+        {OSS "endpoint = oss-cn-hangzhou-internal.aliyuncs.com\nstorage_class = GLACIER\n",
+         "rclone:l:b",
+         "b@l: oss bucket=b endpoint=oss-cn-hangzhou-internal.aliyuncs.com id=I secret=S "
+         "class=Archive"},
         {OSS "endpoint = oss-accelerate.aliyuncs.com\nregion = cn-hangzhou\n", "rclone:l:b",
          "b@l: oss bucket=b region=cn-hangzhou endpoint=oss-accelerate.aliyuncs.com id=I secret=S"},
     };
@@ -206,61 +246,84 @@ static void test_tencent_and_alibaba(void **state)
 }
 
 #define AZ "[z]\ntype = azureblob\n"
-#define EMULATOR_KEY "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+#define EMULATOR_KEY                                                                               \
+    "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 
 static void test_azure(void **state)
 {
     static const struct row rows[] = {
         {AZ "account = acc\nkey = a2V5\naccess_tier = cool\n", "rclone:z:c/p",
          "c@z: azure bucket=c below=p/ id=acc secret=a2V5 class=cool"},
-        {AZ "account = acc\nkey = a2V5\nendpoint = https://acc.blob.core.chinacloudapi.cn\n", "rclone:z:c",
+        {AZ "account = acc\nkey = a2V5\nendpoint = https://acc.blob.core.chinacloudapi.cn\n",
+         "rclone:z:c",
          "c@z: azure bucket=c endpoint=https://acc.blob.core.chinacloudapi.cn id=acc secret=a2V5"},
         {AZ "account = acc\nkey = a2V5\nendpoint = blob.core.chinacloudapi.cn\n", "rclone:z:c",
          "c@z: azure bucket=c endpoint=acc.blob.core.chinacloudapi.cn id=acc secret=a2V5"},
-        {AZ "account = acc\nkey = a2V5\ntenant = t\nuse_msi = true\n", "rclone:z:c", "c@z: azure bucket=c id=acc secret=a2V5"},
+        {AZ "account = acc\nkey = a2V5\ntenant = t\nuse_msi = true\n", "rclone:z:c",
+         "c@z: azure bucket=c id=acc secret=a2V5"},
         {AZ "sas_url = https://acc.blob.core.windows.net/?sv=1&sig=x%3D\n", "rclone:z:c",
          "c@z: azure bucket=c id=acc token=sv=1&sig=x%3D"},
         {AZ "sas_url = https://acc.blob.core.windows.net/c?sv=1&sig=x\n", "rclone:z:c/d",
          "c@z: azure bucket=c below=d/ id=acc token=sv=1&sig=x"},
-        {AZ "sas_url = https://acc.blob.core.windows.net/c?sv=1&sig=x\n", "rclone:z:d", "!:3: [z] sas_url: is of another container"},
+        {AZ "sas_url = https://acc.blob.core.windows.net/c?sv=1&sig=x\n", "rclone:z:d",
+         "!:3: [z] sas_url: is of another container"},
         {AZ "sas_url = http://127.0.0.1:10000/devstoreaccount1/c?sv=1&sig=x\n", "rclone:z:c",
-         "c@z: azure bucket=c endpoint=http://127.0.0.1:10000/devstoreaccount1 https=off id=devstoreaccount1 "
+         "c@z: azure bucket=c endpoint=http://127.0.0.1:10000/devstoreaccount1 https=off "
+         "id=devstoreaccount1 "
          "token=sv=1&sig=x"},
         {AZ "sas_url = https://acc.blob.core.chinacloudapi.cn/c?sv=1&sig=x\n", "rclone:z:c",
-         "c@z: azure bucket=c endpoint=https://acc.blob.core.chinacloudapi.cn id=acc token=sv=1&sig=x"},
+         "c@z: azure bucket=c endpoint=https://acc.blob.core.chinacloudapi.cn id=acc "
+         "token=sv=1&sig=x"},
         {AZ "sas_url = sv=1&sig=x\n", "rclone:z:c", "!:3: [z] sas_url: is no URL with a SAS"},
         {AZ "use_emulator = true\n", "rclone:z:c",
-         "c@z: azure bucket=c endpoint=http://127.0.0.1:10000/devstoreaccount1 https=off id=devstoreaccount1 "
+         "c@z: azure bucket=c endpoint=http://127.0.0.1:10000/devstoreaccount1 https=off "
+         "id=devstoreaccount1 "
          "secret=" EMULATOR_KEY},
         {AZ "use_emulator = true\nendpoint = http://10.0.0.1:1/devstoreaccount1\n", "rclone:z:c",
-         "c@z: azure bucket=c endpoint=http://10.0.0.1:1/devstoreaccount1 https=off id=devstoreaccount1 "
+         "c@z: azure bucket=c endpoint=http://10.0.0.1:1/devstoreaccount1 https=off "
+         "id=devstoreaccount1 "
          "secret=" EMULATOR_KEY},
-        {AZ "connection_string = AccountName=acc;AccountKey=a2V5;EndpointSuffix=core.windows.net\n", "rclone:z:c",
+        {AZ "connection_string = AccountName=acc;AccountKey=a2V5;EndpointSuffix=core.windows.net\n",
+         "rclone:z:c",
          "c@z: azure bucket=c endpoint=https://acc.blob.core.windows.net id=acc secret=a2V5"},
-        {AZ "connection_string = AccountName=acc\n", "rclone:z:c", "!:3: [z] connection_string: lacks the account"},
-        {AZ "account = acc\nenv_auth = true\n", "rclone:z:c", "!:4: [z] env_auth: signs in at Entra ID"},
-        {AZ "account = acc\nuse_msi = true\n", "rclone:z:c", "!:1: [z] key: missing; objmig signs with the key"},
+        {AZ "connection_string = AccountName=acc\n", "rclone:z:c",
+         "!:3: [z] connection_string: lacks the account"},
+        {AZ "account = acc\nenv_auth = true\n", "rclone:z:c",
+         "!:4: [z] env_auth: signs in at Entra ID"},
+        {AZ "account = acc\nuse_msi = true\n", "rclone:z:c",
+         "!:1: [z] key: missing; objmig signs with the key"},
     };
     expect_rows(rows, ARRAY_LEN(rows));
 }
 
-#define GCS "[g]\ntype = google cloud storage\nproject_number = 1\nobject_acl = private\nbucket_acl = private\n"
-#define JSON "{\"type\": \"service_account\",\"client_email\":\"me@x\",\"private_key\":\"-----BEGIN K\\n\"}"
+#define GCS                                                                                        \
+    "[g]\ntype = google cloud storage\nproject_number = 1\nobject_acl = private\nbucket_acl = "    \
+    "private\n"
+#define JSON                                                                                       \
+    "{\"type\": \"service_account\",\"client_email\":\"me@x\",\"private_key\":\"-----BEGIN "       \
+    "K\\n\"}"
 
 static void test_google(void **state)
 {
     CLEANUP(mem_freep) char *key = mem_printf("%s/key.json", dir);
-    CLEANUP(mem_freep) char *text = mem_printf(GCS "service_account_file = %s\nstorage_class = NEARLINE\n", key);
+    CLEANUP(mem_freep)
+    char *text = mem_printf(GCS "service_account_file = %s\nstorage_class = NEARLINE\n", key);
     write_file(key, JSON, 0600);
     expect(text, "rclone:g:b", "b@g: gcs bucket=b id=me@x secret=" JSON " class=NEARLINE");
-    expect(GCS "service_account_file = ~/key.json\n", "rclone:g:b", "b@g: gcs bucket=b id=me@x secret=" JSON);
+    expect(GCS "service_account_file = ~/key.json\n", "rclone:g:b",
+           "b@g: gcs bucket=b id=me@x secret=" JSON);
     (void)unlink(key);
     static const struct row rows[] = {
-        {GCS "service_account_credentials = " JSON "\ntoken = {}\n", "rclone:g:b/p", "b@g: gcs bucket=b below=p/ id=me@x secret=" JSON},
-        {GCS "service_account_credentials = nonsense\n", "rclone:g:b", "!:6: [g] service_account_credentials: is no key"},
-        {GCS "service_account_credentials = {\"type\":\"x\"}\n", "rclone:g:b", "!:6: [b@g] accessKeySecret: is no key file"},
-        {GCS "service_account_file = key.json\n", "rclone:g:b", "!:6: [b@g] serviceAccountFile: \"key.json\" is not absolute"},
-        {GCS "client_id = x\ntoken = {\"access_token\":\"y\"}\n", "rclone:g:b", "!:7: [g] token: is a person's sign-in"},
+        {GCS "service_account_credentials = " JSON "\ntoken = {}\n", "rclone:g:b/p",
+         "b@g: gcs bucket=b below=p/ id=me@x secret=" JSON},
+        {GCS "service_account_credentials = nonsense\n", "rclone:g:b",
+         "!:6: [g] service_account_credentials: is no key"},
+        {GCS "service_account_credentials = {\"type\":\"x\"}\n", "rclone:g:b",
+         "!:6: [b@g] accessKeySecret: is no key file"},
+        {GCS "service_account_file = key.json\n", "rclone:g:b",
+         "!:6: [b@g] serviceAccountFile: \"key.json\" is not absolute"},
+        {GCS "client_id = x\ntoken = {\"access_token\":\"y\"}\n", "rclone:g:b",
+         "!:7: [g] token: is a person's sign-in"},
         {GCS "anonymous = true\n", "rclone:g:b", "!:6: [g] anonymous: objmig signs"},
         {GCS "env_auth = true\n", "rclone:g:b", "!:1: [b@g] accessKeyId: missing"},
     };
@@ -269,26 +332,31 @@ static void test_google(void **state)
 
 static void test_local_and_alias(void **state)
 {
-    static const char aliases[] = "[disk]\ntype = local\n"
-                                  "[a]\ntype = s3\nprovider = AWS\n" KEYS "[way]\ntype = alias\nremote = a:photos/2024/\n"
-                                  "[far]\ntype = alias\nremote = way:x\n[all]\ntype = alias\nremote = a:\n"
-                                  "[dir]\ntype = alias\nremote = /srv/data/\n[root]\ntype = alias\nremote = /\n"
-                                  "[loop]\ntype = alias\nremote = pool:\n[pool]\ntype = alias\nremote = loop:x\n"
-                                  "[self]\ntype = alias\nremote = self:\n[rel]\ntype = alias\nremote = ../x\n"
-                                  "[fly]\ntype = alias\nremote = :s3,provider=AWS:b\n[opt]\ntype = alias\nremote = a,region=x:b\n"
-                                  "[none]\ntype = alias\n[gone]\ntype = alias\nremote = wayy:b\n";
+    static const char aliases[] =
+        "[disk]\ntype = local\n"
+        "[a]\ntype = s3\nprovider = AWS\n" KEYS "[way]\ntype = alias\nremote = a:photos/2024/\n"
+        "[far]\ntype = alias\nremote = way:x\n[all]\ntype = alias\nremote = a:\n"
+        "[dir]\ntype = alias\nremote = /srv/data/\n[root]\ntype = alias\nremote = /\n"
+        "[loop]\ntype = alias\nremote = pool:\n[pool]\ntype = alias\nremote = loop:x\n"
+        "[self]\ntype = alias\nremote = self:\n[rel]\ntype = alias\nremote = ../x\n"
+        "[fly]\ntype = alias\nremote = :s3,provider=AWS:b\n[opt]\ntype = alias\nremote = "
+        "a,region=x:b\n"
+        "[none]\ntype = alias\n[gone]\ntype = alias\nremote = wayy:b\n";
     static const struct row rows[] = {
         {aliases, "rclone:disk:/srv/a b/", "srv_a b@disk: local path=/srv/a b"},
         {aliases, "rclone:disk:/", "_@disk: local path=/"},
         {aliases, "rclone:disk:/.x", "_.x@disk: local path=/.x"},
         {aliases, "rclone:disk:srv", "!:1: [disk] which directory? write rclone:disk:/DIRECTORY"},
-        {aliases, "rclone:way:", "photos@a: s3 bucket=photos below=2024/ region=us-east-1 id=I secret=S"},
-        {aliases, "rclone:far:y", "photos@a: s3 bucket=photos below=2024/x/y/ region=us-east-1 id=I secret=S"},
+        {aliases,
+         "rclone:way:", "photos@a: s3 bucket=photos below=2024/ region=us-east-1 id=I secret=S"},
+        {aliases, "rclone:far:y",
+         "photos@a: s3 bucket=photos below=2024/x/y/ region=us-east-1 id=I secret=S"},
         {aliases, "rclone:all:b/y", "b@a: s3 bucket=b below=y/ region=us-east-1 id=I secret=S"},
         {aliases, "rclone:all:", "!:3: [a] which bucket?"},
         {aliases, "rclone:dir:/sub", "srv_data_sub@dir: local path=/srv/data/sub"},
         {aliases, "rclone:root:etc", "etc@root: local path=/etc"},
-        {aliases, "rclone:loop:b", "!:25: [loop] remote: an alias of an alias, and so on in a circle"},
+        {aliases, "rclone:loop:b",
+         "!:25: [loop] remote: an alias of an alias, and so on in a circle"},
         {aliases, "rclone:self:", "!:31: [self] remote: an alias of an alias"},
         {aliases, "rclone:rel:", "!:34: [rel] remote: neither a remote's name"},
         {aliases, "rclone:fly:", "!:37: [fly] remote: neither a remote's name"},
@@ -302,47 +370,57 @@ static void test_local_and_alias(void **state)
 static void test_refusals(void **state)
 {
     static const struct row rows[] = {
-        {"[x]\ntype = crypt\nremote = a:b\n", "rclone:x:b", "!:2: [x] type: crypt encrypts names and contents; name the remote below"},
-        {"[x]\ntype = compress\nremote = a:b\n", "rclone:x:b", "!:2: [x] type: compress compresses"},
+        {"[x]\ntype = crypt\nremote = a:b\n", "rclone:x:b",
+         "!:2: [x] type: crypt encrypts names and contents; name the remote below"},
+        {"[x]\ntype = compress\nremote = a:b\n", "rclone:x:b",
+         "!:2: [x] type: compress compresses"},
         {"[x]\ntype = chunker\n", "rclone:x:b", "!:2: [x] type: chunker cuts"},
         {"[x]\ntype = union\n", "rclone:x:b", "!:2: [x] type: union shows several"},
         {"[x]\ntype = hasher\n", "rclone:x:b", "!:2: [x] type: hasher keeps sums"},
         {"[x]\ntype = drive\n", "rclone:x:b", "!:2: [x] type: drive is none that objmig reads"},
-        {"[x]\ntype = b2\n", "rclone:x:b", "!:2: [x] type: b2 is none that objmig reads (s3, azureblob, google cloud storage, local, "
-                                           "alias); make an s3 remote of Backblaze's S3 endpoint"},
-        {"[x]\ntype = http\nurl = https://u:p@h\n", "rclone:x:b", "!:2: [x] type: is http: pages of links"},
+        {"[x]\ntype = b2\n", "rclone:x:b",
+         "!:2: [x] type: b2 is none that objmig reads (s3, azureblob, google cloud storage, local, "
+         "alias); make an s3 remote of Backblaze's S3 endpoint"},
+        {"[x]\ntype = http\nurl = https://u:p@h\n", "rclone:x:b",
+         "!:2: [x] type: is http: pages of links"},
         {"[x]\n", "rclone:x:b", "!:1: [x] type: missing"},
         {"[x]\ntype = s3\n", "rclone:y:b", "!: no remote [y]; did you mean x?"},
+        {AWS KEYS, "rclone:/srv:b", "!: no remote [/srv]; rclone listremotes"},
         {"", "rclone:y:b", "!: no remote [y]; rclone listremotes"},
         {"[x]\ntype = s3\nnothing\n", "rclone:x:b", "!:3: [x] not a \"key = value\" line"},
         {AWS KEYS "requester_pays = true\n", "rclone:a:b", "!:6: [a] requester_pays: who asks"},
-        {AWS KEYS "sse_customer_key = 0123\n", "rclone:a:b", "!:6: [a] sse_customer_key: the customer's own keys"},
+        {AWS KEYS "sse_customer_key = 0123\n", "rclone:a:b",
+         "!:6: [a] sse_customer_key: the customer's own keys"},
         {AWS KEYS "versions = true\n", "rclone:a:b", "!:6: [a] versions: old versions"},
         {AWS KEYS "version_at = 2024-01-01\n", "rclone:a:b", "!:6: [a] version_at: old versions"},
-        {AWS "env_auth = true\nprofile = work\n", "rclone:a:b", "!:5: [a] profile: set AWS_PROFILE"},
+        {AWS "env_auth = true\nprofile = work\n", "rclone:a:b",
+         "!:5: [a] profile: set AWS_PROFILE"},
         {AWS KEYS "role_arn = x\n", "rclone:a:b", "!:6: [a] role_arn: no role"},
-        {"# Encrypted rclone configuration File\n\nRCLONE_ENCRYPT_V0:\nAAAA\n", "rclone:a:b", "!: is encrypted; make an open copy"},
+        {"# Encrypted rclone configuration File\n\nRCLONE_ENCRYPT_V0:\nAAAA\n", "rclone:a:b",
+         "!: is encrypted; make an open copy"},
         {"RCLONE_ENCRYPT_V9:\nAAAA\n", "rclone:a:b", "!: is encrypted"},
     };
     expect_rows(rows, ARRAY_LEN(rows));
-    expect(AWS KEYS, "rclone:a", "!which bucket of which remote of rclone's?"); /* a section's name */
+    expect(AWS KEYS, "rclone:a", "!which bucket? write rclone:a:BUCKET");
 }
 
 /* What is not kept and does no harm is said; what asks for nothing is not. */
 static void test_notes(void **state)
 {
-    static const char text[] =
-        AWS KEYS "chunk_size = 64Mi\nacl = public-read\nrequester_pays = false\nversions = f\ndescription = mine\n"
-                 "version_at = off\nencoding = Slash\nfuture_option = 1\nuse_dual_stack =\nno_check_bucket = true\n"
-                 "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY = 1\n";
+    static const char text[] = AWS KEYS "chunk_size = 64Mi\nacl = public-read\nrequester_pays = "
+                                        "false\nversions = f\ndescription = mine\n"
+                                        "version_at = off\nencoding = Slash\nfuture_option = "
+                                        "1\nuse_dual_stack =\nno_check_bucket = true\n"
+                                        "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY = 1\n";
     CLEANUP(buf_fini) struct buf got = BUF_INIT;
     CLEANUP(buf_fini) struct buf notes = BUF_INIT;
     CLEANUP(mem_freep)
-    char *want = mem_printf("%s:7: [a] acl: is not set: objects get what the bucket gives\n"
-                            "%s:12: [a] encoding: names are shown as objmig shows them, see its README\n"
-                            "%s:13: [a] future_option: an option of rclone's that is not known here\n"
-                            "%s:16: [a] an option of rclone's that is not known here\n",
-                            file, file, file, file);
+    char *want =
+        mem_printf("%s:7: [a] acl: is not set: objects get what the bucket gives\n"
+                   "%s:12: [a] encoding: names are shown as objmig shows them, see its README\n"
+                   "%s:13: [a] future_option: an option of rclone's that is not known here\n"
+                   "%s:16: [a] an option of rclone's that is not known here\n",
+                   file, file, file, file);
     resolve(text, "rclone:a:b", &got, &notes);
     assert_string_equal(buf_str(&got), "b@a: s3 bucket=b region=us-east-1 id=I secret=S");
     assert_string_equal(buf_str(&notes), want);
@@ -351,7 +429,8 @@ static void test_notes(void **state)
 /* The last of two counts, and two sections of a name are one; other sections do not matter. */
 static void test_merged(void **state)
 {
-    expect("[other]\ntype = drive\nregion = no\n" AWS KEYS "region = x\nregion = y\n[b]\nregion = no\n[a]\nregion = z\n",
+    expect("[other]\ntype = drive\nregion = no\n" AWS KEYS
+           "region = x\nregion = y\n[b]\nregion = no\n[a]\nregion = z\n",
            "rclone:a:b", "b@a: s3 bucket=b region=z id=I secret=S");
 }
 
@@ -407,8 +486,9 @@ static void test_files(void **state)
     CLEANUP(mem_freep) char *folder = mem_printf("%s/rclone", config);
     CLEANUP(mem_freep) char *xdg = mem_printf("%s/xdg", dir);
     CLEANUP(mem_freep) char *xdg_folder = mem_printf("%s/rclone", xdg);
-    CLEANUP(mem_freep) char *paths[4] = {mem_printf("%s/.rclone.conf", dir), mem_printf("%s/rclone.conf", folder),
-                                         mem_printf("%s/rclone.conf", xdg_folder), mem_strdup(file)};
+    CLEANUP(mem_freep)
+    char *paths[4] = {mem_printf("%s/.rclone.conf", dir), mem_printf("%s/rclone.conf", folder),
+                      mem_printf("%s/rclone.conf", xdg_folder), mem_strdup(file)};
     (void)mkdir(config, 0700);
     (void)mkdir(folder, 0700);
     (void)mkdir(xdg, 0700);
@@ -447,7 +527,7 @@ static void test_kinds(void **state)
 {
     assert_int_equal(conf_spec_kind("rclone:a:b/c"), CONF_RCLONE);
     assert_int_equal(conf_spec_kind("rclone:a:"), CONF_RCLONE);
-    assert_int_equal(conf_spec_kind("rclone:a"), CONF_SECTION);
+    assert_int_equal(conf_spec_kind("rclone:a"), CONF_RCLONE);
     assert_int_equal(conf_spec_kind("rclone"), CONF_SECTION);
     assert_int_equal(conf_spec_kind("a:b"), CONF_SECTION);
     assert_int_equal(conf_spec_kind("s3://b"), CONF_URL);
@@ -458,10 +538,18 @@ static void test_kinds(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_s3),    TEST(test_s3_environment), TEST(test_tencent_and_alibaba),
-        TEST(test_azure), TEST(test_google),         TEST(test_local_and_alias),
-        TEST(test_refusals), TEST(test_notes),       TEST(test_merged),
-        TEST(test_secrets_unsaid), TEST(test_files), TEST(test_kinds),
+        TEST(test_s3),
+        TEST(test_s3_environment),
+        TEST(test_tencent_and_alibaba),
+        TEST(test_azure),
+        TEST(test_google),
+        TEST(test_local_and_alias),
+        TEST(test_refusals),
+        TEST(test_notes),
+        TEST(test_merged),
+        TEST(test_secrets_unsaid),
+        TEST(test_files),
+        TEST(test_kinds),
     };
     return cmocka_run_group_tests_name("conf_rclone", tests, NULL, NULL);
 }
