@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "block.h"
@@ -245,13 +246,11 @@ static const struct plan_part *plan_of(struct part_job *j)
 static void stream_cut(struct xfer *x)
 {
     struct cfile *f = x->f;
-    struct cache *c = x->c;
     for (;;) {
         uint64_t off = x->plan.n_parts > 0 ? x->plan.parts[x->plan.n_parts - 1].off +
                                                  x->plan.parts[x->plan.n_parts - 1].len
                                            : 0;
-        uint64_t len = plan_stream_part((unsigned)x->plan.n_parts + 1, x->plan.part_size, &x->id->limits,
-                                        c->opt.memory / 4);
+        uint64_t len = plan_stream_part((unsigned)x->plan.n_parts + 1, x->plan.part_size, &x->id->limits, x->part_max);
         if (len == 0) {
             struct errinfo e = {0};
             err_set(&e, ERR_INVALID, -EFBIG, "the file has more parts than the provider takes: raise %s",
@@ -843,7 +842,7 @@ static void stream_resume(struct xfer *x)
         unsigned i = (unsigned)x->plan.n_parts;
         bool done = i < up->n_parts && up->parts[i].done;
         uint64_t len = done ? up->parts[i].size
-                            : plan_stream_part(i + 1, x->plan.part_size, &x->id->limits, x->c->opt.memory / 4);
+                            : plan_stream_part(i + 1, x->plan.part_size, &x->id->limits, x->part_max);
         if (len == 0) {
             break;
         }
@@ -861,17 +860,22 @@ static void stream_resume(struct xfer *x)
 }
 
 /* "S" and the time the object is to carry until its metadata is complete: by that a commit whose answer was lost is known
- * again where there is no checksum to go by. It stays what the upload was begun with, over restarts. Locked. */
+ * again where there is no checksum to go by. Behind a blank how large a part may become: memory= may be another after a restart,
+ * and what was cut and not sent lies between parts that were. It stays what the upload was begun with, over restarts. Locked. */
 static void stream_tag(struct xfer *x, char ret[64])
 {
     const struct cupload *up = &x->k->up;
+    x->part_max = x->c->opt.memory / 4;
     if (up->tag != NULL && up->tag[0] == 'S') {
+        size_t n = strcspn(up->tag, " ");
+        CLEANUP(mem_freep) char *time = mem_strndup(up->tag + 1, n - 1);
         snprintf(ret, 64, "%s", up->tag);
-        kv_set(&x->meta, "meta-mtime", ret + 1);
+        kv_set(&x->meta, "meta-mtime", time);
+        x->part_max = up->tag[n] == ' ' ? strtoull(up->tag + n, NULL, 10) : x->part_max;
         return;
     }
     meta_encode(&x->f->attr, CSET_MTIME, &x->meta);
-    snprintf(ret, 64, "S%s", kv_get(&x->meta, "meta-mtime"));
+    snprintf(ret, 64, "S%s %" PRIu64, kv_get(&x->meta, "meta-mtime"), x->part_max);
 }
 
 void parts_begin(struct xfer *x)

@@ -49,6 +49,7 @@ struct xfer {
     bool waiting_commit; /* L: all is ready, but somebody still reads what would be replaced */
     bool big;
     bool stream;        /* parts of a file that is still written (L: grows) */
+    uint64_t part_max;  /* of a stream: no part is larger, see stream_tag */
     unsigned outstanding; /* L: requests and jobs in flight */
     bool failed;        /* L: first failure is in err; ends when nothing is outstanding */
     struct errinfo err;

@@ -280,7 +280,7 @@ static int take_mount(struct doctor *d, struct args *a, struct targets *t, const
         add_remote(t, r);
     } else if (m->remote != NULL && t->conf != NULL) {
         doctor_sayf(d, CDOCTOR_WARN, "configuration",
-                    "name the one it was mounted with: --config FILE",
+                    "name what it was mounted with: --config FILE, or its rclone: SPEC",
                     "%s has no section [%s], which %s shows", t->conf->file, m->remote, path);
     }
     return EXIT_DONE;

@@ -379,13 +379,38 @@ static void exchanged(void **state)
     free(s.bytes);
 }
 
+/* Parts are cut as they were when the upload began, whatever memory= says by then: one that failed lies between two that are there. */
+static void less_memory_after_a_restart(void **state)
+{
+    struct fx *fx = *state;
+    small_spool(fx);
+    struct stream s = stream_begin(fx, "f");
+    const struct be_fault_rule held = {
+        .kind = BE_MP_PART, .times = 1, .hold = true, .status = -EIO, .cls = ERR_TRANSIENT};
+    be_fault_add(fx->fault[0], &held);
+    unsigned before = fx_calls(fx, 0, BE_MP_PART);
+    while (fx_ended(fx, 0, BE_MP_PART) < before + 3) {
+        assert_int_equal(stream_write(fx, &s, 1), 0);
+        fx_sleep_ms(2);
+    }
+    cache_release(fx->c, s.h);
+    be_fault_let_go(fx->fault[0]);
+    fx_close(fx);
+    fx->opt.memory = FX_THRESHOLD; /* a quarter of it: half a part */
+    fx_open(fx);
+    none_failed(fx);
+    stream_is_at(fx, &s, "f");
+    fx_no_uploads(fx, 0);
+    free(s.bytes);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, fx_setup, fx_teardown)
         T(larger_than_the_spool), T(renamed_while_written), T(renamed_while_it_is_committed), T(renamed_over_another),
         T(another_under_the_old_name), T(in_a_cycle), T(renamed_back), T(directory_renamed), T(not_wanted_any_more),
-        T(failures_on_the_way), T(refused_on_the_way), T(renamed_before_its_first_part), T(exchanged),
+        T(failures_on_the_way), T(refused_on_the_way), T(renamed_before_its_first_part), T(exchanged), T(less_memory_after_a_restart),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
