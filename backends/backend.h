@@ -358,8 +358,8 @@ void be_mp_abort(struct be *be, struct be_mp *op);
 void be_mp_parts(struct be *be, struct be_parts *op);
 void be_mp_uploads(struct be *be, struct be_uploads *op);
 void be_restore(struct be *be, struct be_restore *op);
-/* Asks for an early end; done still runs, with the operation's own result or ERR_CANCELED. The caller knows that op's
- * memory is alive, that is, that its done() cannot have given it away yet. */
+/* Asks for an early end; done still runs, with the operation's own result or ERR_CANCELED. Also while its call is being made, or
+ * before: then that ends so. The caller knows that op's memory is alive, that is, that its done() cannot have given it away yet. */
 void be_cancel(struct be_op *op);
 
 /* Drivers end an operation with this, on a worker thread. */

@@ -114,6 +114,17 @@ static void late(void **state)
     assert_true(time_mono_ns() - before >= 30000000);
 }
 
+/* Whoever cancels need not know whether the call has been made yet; the call after it is another. */
+static void cancel_before_the_call(void **state)
+{
+    struct be_stat s = {.op = {.key = "k"}};
+    be_cancel(&s.op);
+    assert_true(BE_SYNC(be, be_stat, &s) < 0);
+    assert_int_equal(s.op.err.cls, ERR_CANCELED);
+    (void)BE_SYNC(be, be_stat, &s);
+    assert_int_equal(s.op.err.cls, ERR_ABSENT);
+}
+
 static void cancel_what_is_late(void **state)
 {
     for (int held = 0; held < 2; held++) {
@@ -185,6 +196,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(probe_in_parts, start, stop),
         cmocka_unit_test_setup_teardown(lost_reply, start, stop),
         cmocka_unit_test_setup_teardown(late, start, stop),
+        cmocka_unit_test_setup_teardown(cancel_before_the_call, start, stop),
         cmocka_unit_test_setup_teardown(cancel_what_is_late, start, stop),
         cmocka_unit_test_setup_teardown(held, start, stop),
         cmocka_unit_test_setup_teardown(copies_see_through, start, stop),
