@@ -543,12 +543,15 @@ static void remove_done(struct be_op *op)
     accepted(x);
 }
 
-static const char *condition(const struct xfer *x)
+static const char *condition(struct xfer *x)
 {
     const struct cver *b = &x->k->base;
     /* A marker carries no bytes anybody could lose, and a directory may have come to be by its children. */
     bool can = xfer_takes_condition(x, BE_CAP_IF_MATCH) && !x->f->is_marker;
-    return can && b->known && b->exists && b->o.etag[0] != '\0' ? b->o.etag : NULL;
+    cache_lock(x->c);
+    snprintf(x->if_match, sizeof(x->if_match), "%s", can && b->known && b->exists ? b->o.etag : "");
+    cache_unlock(x->c);
+    return x->if_match[0] != '\0' ? x->if_match : NULL;
 }
 
 static bool must_be_absent(const struct xfer *x)
@@ -564,8 +567,8 @@ static void send_remove(struct xfer *x)
     x->remove.op.lane = BE_LANE_SMALL;
     x->remove.op.owner = x;
     x->remove.op.done = remove_done;
-    if (x->move && (x->id->caps & BE_CAP_IF_MATCH) && x->k->expect_etag[0] != '\0') {
-        x->remove.if_match = x->k->expect_etag;
+    if (x->move && (x->id->caps & BE_CAP_IF_MATCH) && x->if_match[0] != '\0') {
+        x->remove.if_match = x->if_match;
     }
     be_remove(x->id->be, &x->remove);
 }
@@ -583,7 +586,7 @@ static void move_headed(struct be_op *op)
         commit_failed(x, &op->err);
         return;
     }
-    bool same = strcmp(x->stat.object.etag, x->k->expect_etag) == 0;
+    bool same = strcmp(x->stat.object.etag, x->if_match) == 0;
     struct be_object seen = x->stat.object;
     be_stat_fini(&x->stat);
     if (same) {
@@ -642,10 +645,9 @@ static void looked(struct be_op *op)
 
 static void send_request(struct xfer *x)
 {
-    struct ckey *k = x->k;
     KILL_POINT("commit: before the request");
     if (x->absent) {
-        if (x->move && !(x->id->caps & BE_CAP_IF_MATCH) && k->expect_etag[0] != '\0') {
+        if (x->move && !(x->id->caps & BE_CAP_IF_MATCH) && x->if_match[0] != '\0') {
             head_key(x, move_headed);
             return;
         }
@@ -695,7 +697,6 @@ static void send_write(struct xfer *x)
     case PLAN_SETMETA: {
         const struct extent_source *src = x->plan.action == PLAN_COPY ? x->whole : x->base;
         cache_lock(c);
-        struct cident *sid = ident_find(c, src->remote);
         c->server_copies++;
         cache_unlock(c);
         memset(&x->copy, 0, sizeof(x->copy));
@@ -703,7 +704,7 @@ static void send_write(struct xfer *x)
         x->copy.op.lane = BE_LANE_SMALL;
         x->copy.op.owner = x;
         x->copy.op.done = copy_done;
-        x->copy.src = sid->be;
+        x->copy.src = xfer_source_be(c, src);
         x->copy.src_key = src->key;
         x->copy.src_etag = src->etag[0] != '\0' ? src->etag : NULL;
         x->copy.src_version_id = src->version_id[0] != '\0' ? src->version_id : NULL;

@@ -71,7 +71,7 @@ void gather_start(struct gather *g, uint64_t off, uint64_t len)
         enum extent_kind kind;
         uint64_t at, len, src_off;
         struct extent_source *src;
-        struct cident *id;
+        struct be *be; /* of the source */
     } *v = NULL;
     size_t n = 0, cap = 0;
     g->status = 0;
@@ -102,7 +102,8 @@ void gather_start(struct gather *g, uint64_t off, uint64_t len)
         }
         if (q->src != NULL) {
             extent_source_ref(q->src);
-            q->id = ident_find(c, q->src->remote);
+            const struct cident *id = ident_find(c, q->src->remote);
+            q->be = id != NULL ? id->be : NULL; /* it may be mounted any moment */
             g->n_reads++;
         }
         p += q->len;
@@ -139,7 +140,7 @@ void gather_start(struct gather *g, uint64_t off, uint64_t len)
             rd->buf = to;
             rd->if_match = q->src->etag[0] != '\0' ? q->src->etag : NULL;
             rd->version_id = q->src->version_id[0] != '\0' ? q->src->version_id : NULL;
-            if (q->id == NULL || q->id->be == NULL) {
+            if (q->be == NULL) {
                 g->status = err_set(&g->err, ERR_TRANSIENT, -EIO, "the source's remote is not mounted");
             }
         }
@@ -152,7 +153,7 @@ void gather_start(struct gather *g, uint64_t off, uint64_t len)
         unsigned k = 0, n_reads = g->n_reads;
         for (size_t i = 0; i < n && k < n_reads; i++) {
             if (v[i].src != NULL) {
-                be_read(v[i].id->be, &reads[k++]);
+                be_read(v[i].be, &reads[k++]);
             }
         }
     } else {
@@ -486,10 +487,7 @@ static void part_send(struct part_job *j)
     j->op.upload_id = x->k->up.id;
     j->op.number = j->idx + 1;
     if (p->src != NULL) {
-        cache_lock(x->c);
-        struct cident *sid = ident_find(x->c, p->src->remote);
-        cache_unlock(x->c);
-        j->op.src = sid->be;
+        j->op.src = xfer_source_be(x->c, p->src);
         j->op.src_key = p->src->key;
         j->op.src_etag = p->src->etag[0] != '\0' ? p->src->etag : NULL;
         j->op.src_version_id = p->src->version_id[0] != '\0' ? p->src->version_id : NULL;

@@ -388,6 +388,7 @@ void xfer_start(struct cache *c, struct ckey *k)
     struct cfile *f = key_sends(k);
     x->absent = k->want_absent && f == NULL;
     x->move = k->move;
+    memcpy(x->if_match, k->expect_etag, sizeof(x->if_match));
     x->big = f != NULL && f->map.size > x->id->conf->small_file_threshold;
     if (f != NULL) {
         x->f = file_ref(f);
@@ -576,13 +577,20 @@ static void stat_of(struct xfer *x, struct cident *id, const char *key, void (*d
     be_stat(id->be, &x->stat);
 }
 
+struct be *xfer_source_be(struct cache *c, const struct extent_source *src)
+{
+    cache_lock(c);
+    const struct cident *id = ident_find(c, src->remote);
+    struct be *be = id != NULL ? id->be : NULL;
+    cache_unlock(c);
+    return be;
+}
+
 static bool source_can_copy(void *ctx, const struct extent_source *src)
 {
     struct xfer *x = ctx;
-    cache_lock(x->c);
-    struct cident *sid = ident_find(x->c, src->remote);
-    cache_unlock(x->c);
-    return sid != NULL && sid->be != NULL && be_can_copy(x->id->be, sid->be);
+    struct be *be = xfer_source_be(x->c, src);
+    return be != NULL && be_can_copy(x->id->be, be);
 }
 
 /* ---- prepare ---- */

@@ -94,6 +94,7 @@ struct xfer {
     struct be_write write;
     struct be_copy copy;
     struct be_remove remove;
+    char if_match[BE_ETAG_MAX]; /* what a request in flight borrows: the slot may be given another wish meanwhile */
     struct be_mp mp;
     struct be_commit commit;
     struct be_parts list;
@@ -109,6 +110,7 @@ void xfer_drop(struct xfer *x);
 void xfer_fail(struct xfer *x, const struct errinfo *err);
 int64_t xfer_backoff(unsigned tries); /* ns after so many failures */
 bool xfer_stopped(const struct xfer *x); /* locked: failed or called off */
+struct be *xfer_source_be(struct cache *c, const struct extent_source *src); /* takes the lock; NULL: not mounted */
 void memory_wait(struct xfer *x); /* locked: parts_wake when some came free */
 bool memory_take(struct cache *c, uint64_t n); /* locked; false: wait */
 void memory_give(struct cache *c, uint64_t n); /* locked */
